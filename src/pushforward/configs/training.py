@@ -1,0 +1,55 @@
+"""How a flow is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Settings of one maximum-likelihood training run.
+
+    Attributes:
+        epochs: Most passes over the training rows.
+        batch_size: Rows in a step; never more than there are training rows.
+        learning_rate: Peak of the schedule.
+        weight_decay: Decoupled weight decay (AdamW); 0 is Adam.
+        warmup: Share of the run in which the learning rate rises linearly; then it falls as a cosine to 0.
+        clip_norm: Largest norm of the gradient of a step.
+        ema: Decay of an exponential moving average of the weights, or 0 for none. With it validation, selection and
+            the saved flow use the averaged weights.
+        patience: Epochs without a better validation loss after which training stops.
+        max_seconds: Time budget, or None. The schedule then falls with whichever of steps and time is further on.
+        seed: Seed of initial weights, order of rows and noise.
+    """
+
+    epochs: int = 500
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    warmup: float = 0.02
+    clip_norm: float = 5.0
+    ema: float = 0.0
+    patience: int = 50
+    max_seconds: float | None = None
+    seed: int = 0
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"TrainConfig: {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"TrainConfig: {name} must be positive and finite, got {value}")
+        for name in ("ema", "warmup"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"TrainConfig: {name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"TrainConfig: weight_decay must not be negative, got {self.weight_decay}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"TrainConfig: seed must lie in 0..2**63-1, got {self.seed}")

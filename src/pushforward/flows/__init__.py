@@ -1,0 +1,29 @@
+"""Flows: a transform, a base, and one builder for each model of the literature."""
+
+from .build import build_flow
+from .flow import Estimate, Flow
+from .glow import glow
+from .maf import iaf, made, maf
+from .nice import nice
+from .preprocess import Preprocess
+from .realnvp import realnvp
+from .residual import planar, radial, sylvester
+from .spline import nsf, nsf_coupling
+
+__all__ = [
+    "Estimate",
+    "Flow",
+    "Preprocess",
+    "build_flow",
+    "glow",
+    "iaf",
+    "made",
+    "maf",
+    "nice",
+    "nsf",
+    "nsf_coupling",
+    "planar",
+    "radial",
+    "realnvp",
+    "sylvester",
+]

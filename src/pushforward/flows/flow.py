@@ -1,0 +1,304 @@
+"""A density: an invertible transform of data to a simple base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+from ..distributions import Distribution
+from ..networks.shapes import check_context, check_event
+from ..surjections import Surjection
+from ..transforms import Transform
+from .preprocess import Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A log-density known up to the noise of sampling.
+
+    Attributes:
+        value: The estimates, in nats, of the batch shape.
+        standard_error: Their standard errors, of the same shape; 0 where the value is exact.
+        kind: ``"exact"`` or ``"estimate"``.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    kind: str
+
+
+class Flow(nn.Module):
+    r"""The density of ``x`` that an invertible transform :math:`f` gives with a base density :math:`p_0`,
+
+    .. math:: \log p(x \mid c) = \log p_0(f(x; c) \mid c) + \log |\det \partial f(x; c)/\partial x|.
+
+    Args:
+        transform: Maps data (after ``preprocess``) to latent.
+        base: Density of the latent, with ``event_shape`` the transform's ``latent_shape``.
+        preprocess: Fixed map from the units of the data, in float64; its log-determinant is part of the density.
+        context_preprocess: The same for contexts.
+        embedding: A network from preprocessed contexts to what transform and base take.
+        surjection: Encodes discrete elements before ``preprocess``. The density is then known up to noise only, by
+            ``estimate_log_prob``.
+
+    Axes: ``log_prob(x, context)`` broadcasts the batch shapes of ``x (*batch, *event_shape)`` and ``context
+    (*context_batch, *context_shape)``; ``sample(shape, context)`` gives ``(*shape, *context_batch, *event_shape)``.
+
+    Raises:
+        ValueError: Parts whose shapes do not fit.
+
+    Example:
+        >>> from pushforward.distributions import DiagonalNormal
+        >>> from pushforward.transforms import LULinear
+        >>> flow = Flow(LULinear(2), DiagonalNormal((2,)))
+        >>> flow.log_prob(torch.zeros(5, 2)).shape
+        torch.Size([5])
+        >>> flow.sample((3,), generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        transform: Transform,
+        base: Distribution,
+        *,
+        preprocess: Preprocess | None = None,
+        context_preprocess: Preprocess | None = None,
+        embedding: nn.Module | None = None,
+        surjection: Surjection | None = None,
+    ) -> None:
+        super().__init__()
+        if transform.latent_shape != base.event_shape:
+            raise ValueError(
+                f"base must have the event shape that the transform gives, {transform.latent_shape}, "
+                f"got {base.event_shape}"
+            )
+        if preprocess is not None and preprocess.transform.latent_shape != transform.event_shape:
+            raise ValueError(
+                f"preprocess must give the shape that the transform takes, {transform.event_shape}, "
+                f"got {preprocess.transform.latent_shape}"
+            )
+        if surjection is not None and preprocess is None:
+            raise ValueError(
+                "surjection needs a preprocess, which brings its values to the model's units; got None"
+            )
+        shapes = {s for s in (transform.context_shape, base.context_shape) if s is not None}
+        if len(shapes) > 1:
+            raise ValueError(f"transform and base must take one context shape, got {sorted(shapes)}")
+        self.transform, self.base = transform, base
+        self.preprocess, self.context_preprocess = preprocess, context_preprocess
+        self.embedding, self.surjection = embedding, surjection
+        self.event_shape = transform.event_shape if preprocess is None else preprocess.transform.event_shape
+        self.context_shape = shapes.pop() if shapes else None
+        if context_preprocess is not None:
+            self.context_shape = context_preprocess.transform.event_shape
+
+    @property
+    def _like(self) -> Tensor:
+        """An empty tensor with the dtype and device that the model computes in."""
+        return torch.empty(0, dtype=self.base.dtype, device=self.base.device)
+
+    # --- the user's side: units of the data ---------------------------------------------------------------------
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the exact log-density.
+
+        Args:
+            x: Points, ``(*batch, *event_shape)``; floating, of the model's dtype unless there is a ``preprocess``.
+            context: Contexts, ``(*context_batch, *context_shape)``.
+
+        Returns:
+            Log-densities in nats, of the broadcast batch shape; ``-inf`` outside the support.
+
+        Raises:
+            ValueError: Shapes or dtypes that do not fit, or a flow with discrete elements, whose density
+                ``estimate_log_prob`` estimates.
+        """
+        if self.surjection is not None:
+            raise ValueError(
+                f"log_prob must be exact, but {type(self.surjection).__name__} makes it an integral over noise; "
+                "use estimate_log_prob"
+            )
+        z, log_abs_det, context = self._enter(x, context)
+        return self.log_prob_preprocessed(z, context) + log_abs_det
+
+    def estimate_log_prob(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        num_samples: int = 16,
+    ) -> Estimate:
+        r"""Return the log-density, estimated where it has no closed form.
+
+        With a surjection, :math:`\log \frac{1}{S}\sum_s p(z_s) e^{w_s}` over ``num_samples`` draws, the same draws for
+        every point of the call; the standard error is by the delta method. Without one the value is exact.
+
+        Args:
+            x: Points, as in ``log_prob``.
+            context: Contexts, as in ``log_prob``.
+            generator: Source of the noise; the same state gives the same estimate, for any order or chunking of ``x``.
+            num_samples: Number of draws ``S``.
+
+        References:
+            Burda et al., Importance Weighted Autoencoders, 2016, eq. 8. https://arxiv.org/abs/1509.00519
+        """
+        if self.surjection is None:
+            value = self.log_prob(x, context)
+            return Estimate(value, torch.zeros_like(value), "exact")
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        draws = []
+        for _ in range(num_samples):
+            encoded, log_weight = self._encode(x, generator=generator, shared=True)
+            z, log_abs_det, embedded = self._enter(encoded, context)
+            draws.append(self.log_prob_preprocessed(z, embedded) + log_abs_det + log_weight.to(log_abs_det))
+        logs = torch.stack(draws)
+        value = torch.logsumexp(logs, 0) - log(num_samples)
+        ratio = torch.exp(logs - value).where(value > -torch.inf, 1.0)
+        error = ratio.var(0, correction=min(1, num_samples - 1)).div(num_samples).sqrt()
+        return Estimate(value, error, "estimate")
+
+    def sample(
+        self,
+        shape: tuple[int, ...] = (),
+        context: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw samples, without gradient.
+
+        Args:
+            shape: Shape of the draws for each context.
+            context: Contexts, ``(*context_batch, *context_shape)``.
+            temperature: Spread of the base around its location; 1 samples the density itself.
+            generator: Source of randomness.
+
+        Returns:
+            Samples, ``(*shape, *context_batch, *event_shape)``; float64 on the CPU where there is a ``preprocess``.
+
+        Raises:
+            ValueError: A context that does not fit, or a temperature for a base that has none.
+        """
+        with torch.no_grad():
+            z, context = self._sample_base(shape, context, temperature, generator)
+            x, _ = self.transform.inverse(z, context)
+            return self._leave(x)[0]
+
+    def sample_and_log_prob(
+        self,
+        shape: tuple[int, ...] = (),
+        context: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw samples with their exact log-densities (at temperature 1), in one pass; arguments as in ``sample``."""
+        if self.surjection is not None:
+            raise ValueError(
+                "sample_and_log_prob must be exact, but the flow has discrete elements; use sample"
+            )
+        with torch.no_grad():
+            z, context = self._sample_base(shape, context, temperature, generator)
+            x, log_abs_det = self.transform.inverse(z, context)
+            data, rest = self._leave(x)
+            return data, self.base.log_prob(z, context) - log_abs_det - rest
+
+    def to_latent(
+        self, x: Tensor, context: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the latent codes ``(*batch, *latent_shape)`` of ``x``; discrete elements are dequantised first."""
+        if self.surjection is not None:
+            x, _ = self._encode(x, generator=generator, shared=False)
+        z, _, context = self._enter(x, context)
+        latent: Tensor = self.transform.forward(z, context)[0]
+        return latent
+
+    def from_latent(self, latent: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the points ``(*batch, *event_shape)`` that latent codes stand for."""
+        context = self._enter_context(context)
+        latent, context = _broadcast(latent, len(self.transform.latent_shape), context)
+        return self._leave(self.transform.inverse(latent, context)[0])[0]
+
+    # --- the model's side: preprocessed space, where objectives work -----------------------------------------------
+
+    def log_prob_preprocessed(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the log-density of preprocessed points under embedded contexts, in the model's units."""
+        latent, log_abs_det = self.transform.forward(z, context)
+        density: Tensor = self.base.log_prob(latent, context) + log_abs_det
+        return density
+
+    def embed(self, context: Tensor | None) -> Tensor | None:
+        """Return what transform and base take for preprocessed contexts."""
+        return context if self.embedding is None or context is None else self.embedding(context)
+
+    def initialize(self, z: Tensor, context: Tensor | None = None) -> None:
+        """Set data-dependent parameters from preprocessed training points and contexts."""
+        with torch.no_grad():
+            self.transform.initialize(z, self.embed(context))
+
+    def _sample_base(
+        self,
+        shape: tuple[int, ...],
+        context: Tensor | None,
+        temperature: float,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draw latents, one set of ``shape`` for each context also where the base ignores it."""
+        context = self._enter_context(context)
+        if self.base.context_shape is None and context is not None:
+            shape = (*shape, *context.shape[:-1])
+        return self.base.sample(shape, context, temperature=temperature, generator=generator), context
+
+    def _encode(self, x: Tensor, *, generator: torch.Generator | None, shared: bool) -> tuple[Tensor, Tensor]:
+        assert self.surjection is not None
+        return self.surjection.encode(x.to("cpu", torch.float64), generator=generator, shared=shared)
+
+    def _enter(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Bring points and contexts to the model's space."""
+        like, event = self._like, len(self.event_shape)
+        check_event(self, "x", x, self.event_shape)
+        if self.preprocess is None:
+            if x.dtype != like.dtype:
+                raise ValueError(
+                    f"x must have the flow's dtype, {like.dtype}, got {x.dtype}; use flow.to({x.dtype})"
+                )
+            z, log_abs_det = x, x.new_zeros(x.shape[: x.ndim - event])
+        else:
+            z, log_abs_det = self.preprocess(x, like)
+        context = self._enter_context(context)
+        z, context = _broadcast(z, event, context)
+        return z, log_abs_det, context
+
+    def _enter_context(self, context: Tensor | None) -> Tensor | None:
+        if self.context_shape is None:
+            return None
+        like = self._like
+        if self.context_preprocess is not None and context is not None:
+            check_event(self, "context", context, self.context_shape)
+            context = self.context_preprocess(context, like)[0]
+        else:
+            check_context(self, context, like.dtype, "that of the flow")
+        return self.embed(context)
+
+    def _leave(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring model points to the units of the data, with the log-determinant of that."""
+        if self.preprocess is None:
+            return z, z.new_zeros(z.shape[: z.ndim - len(self.event_shape)])
+        x, log_abs_det = self.preprocess.inverse(z)
+        if self.surjection is not None:
+            x = self.surjection.decode(x)
+        return x, log_abs_det.to(z)
+
+
+def _broadcast(z: Tensor, event: int, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Expand points over contexts where there are more of these."""
+    if context is None:
+        return z, None
+    batch = torch.broadcast_shapes(z.shape[: z.ndim - event], context.shape[:-1])
+    return z.expand(*batch, *z.shape[z.ndim - event :]), context

@@ -1,0 +1,190 @@
+"""The contract of every invertible map, and the two ways to build maps of maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.shapes import Shape, check_arguments
+
+__all__ = ["Chain", "Inverse", "Shape", "Transform", "check_arguments", "merge_context_shapes"]
+
+
+class Transform(nn.Module, ABC):
+    r"""A bijection :math:`y = f(x; c)` with the logarithm of its volume change.
+
+    This docstring is the contract. For an event of ``event_shape`` with any batch shape in front,
+
+    - ``forward(x, context) -> (y, log_abs_det)`` maps data towards the latent space, always;
+      :math:`\text{log\_abs\_det} = \log |\det \partial f / \partial x|` has the batch shape, also for constants;
+    - ``inverse(y, context) -> (x, log_abs_det)`` is its inverse, with the inverse's own log-determinant, which
+      is minus that of ``forward`` at ``x``;
+    - ``context`` has shape ``(*context_batch, *context_shape)``, its batch shape broadcasting to that of ``x``; a
+      transform with ``context_shape`` None ignores it;
+    - dtype and device are those of the input, which must be those of the parameters;
+    - the public methods check shapes and dtypes, never values, and call ``_forward`` and ``_inverse``.
+
+    ``Inverse(t)`` is the only way to turn a transform round.
+
+    Args:
+        event_shape: Shape of one ``x``.
+        latent_shape: Shape of one ``y``; that of ``x`` by default.
+        context_shape: Shape of one context, or None.
+    """
+
+    event_shape: Shape
+    latent_shape: Shape
+    context_shape: Shape | None
+
+    def __init__(
+        self, event_shape: Shape, *, latent_shape: Shape | None = None, context_shape: Shape | None = None
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.latent_shape = self.event_shape if latent_shape is None else tuple(latent_shape)
+        self.context_shape = None if context_shape is None else tuple(context_shape)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map data to latent.
+
+        Args:
+            x: Points, ``(*batch, *event_shape)``.
+            context: Contexts, ``(*context_batch, *context_shape)``.
+
+        Returns:
+            ``y`` of shape ``(*batch, *latent_shape)`` and ``log_abs_det`` of shape ``batch``, in nats.
+
+        Raises:
+            ValueError: A shape or dtype that does not fit, or a context that is missing.
+        """
+        return self._forward(x, check_arguments(self, "x", x, self.event_shape, context))
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map latent to data; shapes and errors as in ``forward``."""
+        return self._inverse(y, check_arguments(self, "y", y, self.latent_shape, context))
+
+    @abstractmethod
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]: ...
+
+    @abstractmethod
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]: ...
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Set data-dependent parameters from a batch and return the batch mapped by them.
+
+        The trainer calls this once before the first step; a transform without such parameters only maps.
+
+        Args:
+            x: A batch of training points, ``(n, *event_shape)``.
+            context: Their contexts, ``(n, *context_shape)``.
+
+        Returns:
+            ``y``, ``(n, *latent_shape)``.
+        """
+        with torch.no_grad():
+            return self.forward(x, context)[0]
+
+
+def merge_context_shapes(parts: Sequence[Transform], owner: str) -> Shape | None:
+    """Return the one context shape that all parts with a context share."""
+    shapes = {p.context_shape for p in parts if p.context_shape is not None}
+    if len(shapes) > 1:
+        raise ValueError(f"{owner}: all parts must take the same context shape, got {sorted(shapes)}")
+    return shapes.pop() if shapes else None
+
+
+class Inverse(Transform):
+    r"""The inverse of a transform: forward is its inverse, and the other way round.
+
+    Args:
+        transform: The transform to turn round.
+
+    Example:
+        >>> import torch
+        >>> from pushforward.transforms import Elementwise, Inverse, Sigmoid
+        >>> logit = Inverse(Elementwise(Sigmoid(), (1,)))
+        >>> y, log_abs_det = logit(torch.tensor([0.75]))
+        >>> round(y.item(), 4), round(log_abs_det.item(), 4)
+        (1.0986, 1.674)
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(
+            transform.latent_shape, latent_shape=transform.event_shape, context_shape=transform.context_shape
+        )
+        self.transform = transform
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.transform._inverse(x, context)
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.transform._forward(y, context)
+
+
+class Chain(Transform):
+    r"""Composition, first transform first: :math:`f = f_K \circ \dots \circ f_1`.
+
+    The log-determinants add: :math:`\log|\det J_f| = \sum_k \log|\det J_{f_k}|`.
+
+    Args:
+        transforms: At least one transform, each taking the shape that the one before it gives.
+
+    Raises:
+        ValueError: No transform, or shapes that do not follow from each other.
+
+    Example:
+        >>> import torch
+        >>> from pushforward.transforms import Chain, Permutation
+        >>> t = Chain([Permutation.reverse(3), Permutation.reverse(3)])
+        >>> t(torch.tensor([1.0, 2.0, 3.0]))
+        (tensor([1., 2., 3.]), tensor(0.))
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        parts = list(transforms)
+        if not parts:
+            raise ValueError("Chain: at least one transform is needed, got none")
+        for i, (a, b) in enumerate(pairwise(parts)):
+            if a.latent_shape != b.event_shape:
+                raise ValueError(
+                    f"Chain: transform {i} ({type(a).__name__}) gives shape {a.latent_shape}, "
+                    f"transform {i + 1} ({type(b).__name__}) takes {b.event_shape}"
+                )
+        super().__init__(
+            parts[0].event_shape,
+            latent_shape=parts[-1].latent_shape,
+            context_shape=merge_context_shapes(parts, "Chain"),
+        )
+        self.transforms = nn.ModuleList(parts)
+
+    def __iter__(self) -> Iterator[Transform]:
+        for part in self.transforms:
+            assert isinstance(part, Transform)
+            yield part
+
+    def __len__(self) -> int:
+        return len(self.transforms)
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        total = x.new_zeros(x.shape[: x.ndim - len(self.event_shape)])
+        for part in self:
+            x, log_abs_det = part._forward(x, context)
+            total = total + log_abs_det
+        return x, total
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        total = y.new_zeros(y.shape[: y.ndim - len(self.latent_shape)])
+        for part in reversed(list(self)):
+            y, log_abs_det = part._inverse(y, context)
+            total = total + log_abs_det
+        return y, total
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialise each transform on what the ones before it make of ``x``."""
+        for part in self:
+            x = part.initialize(x, context)
+        return x

@@ -1,0 +1,76 @@
+"""Coupling: one part of the elements moves, under parameters that depend on the part that stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .base import Transform
+from .elementwise import ElementwiseMap
+
+
+class Coupling(Transform):
+    r"""With ``A`` the elements that stay and ``B`` those that move,
+
+    .. math:: y_A = x_A, \qquad y_B = f(x_B; g(x_A, c)), \qquad \log|\det J| = \sum_{i \in B} \log|f'(x_i)|.
+
+    Both directions cost one pass of the network ``g``.
+
+    Args:
+        mask: True for each element that stays.
+        map: Any elementwise map, for the elements that move.
+        network: Any module ``(x_A, context) -> (..., len(B) * map.parameters_each)``.
+        context_features: Width of the context that the network takes; 0: none.
+
+    Raises:
+        ValueError: A mask under which nothing stays or nothing moves.
+
+    References:
+        Dinh et al., NICE, 2014, section 3.2; Density estimation using Real NVP, 2017, eq. 4-8.
+        https://arxiv.org/abs/1605.08803
+
+    Example:
+        >>> from pushforward.networks import MLP
+        >>> from pushforward.transforms import Affine
+        >>> t = Coupling([True, False, False], Affine(), MLP(1, 2 * 2))
+        >>> y, log_abs_det = t(torch.randn(5, 3))
+        >>> y.shape, log_abs_det.shape
+        (torch.Size([5, 3]), torch.Size([5]))
+    """
+
+    stay: Tensor
+    move: Tensor
+    back: Tensor
+
+    def __init__(
+        self, mask: Sequence[bool], map: ElementwiseMap, network: nn.Module, *, context_features: int = 0
+    ) -> None:
+        chosen = torch.as_tensor(list(mask), dtype=torch.bool)
+        if bool(chosen.all()) or not bool(chosen.any()):
+            raise ValueError(f"mask: some elements must stay and some must move, got {chosen.tolist()}")
+        super().__init__((len(chosen),), context_shape=(context_features,) if context_features else None)
+        self.map, self.network = map, network
+        stay, move = chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
+        self.register_buffer("stay", stay)
+        self.register_buffer("move", move)
+        self.register_buffer("back", torch.argsort(torch.cat([stay, move])))
+
+    def _map_parameters(self, fixed: Tensor, context: Tensor | None) -> Tensor:
+        output: Tensor = self.network(fixed, context)
+        return output.unflatten(-1, (len(self.move), self.map.parameters_each))
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        fixed = x.index_select(-1, self.stay)
+        y, log_derivative = self.map.forward(
+            x.index_select(-1, self.move), self._map_parameters(fixed, context)
+        )
+        return torch.cat([fixed, y], -1).index_select(-1, self.back), log_derivative.sum(-1)
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        fixed = y.index_select(-1, self.stay)
+        x, log_derivative = self.map.inverse(
+            y.index_select(-1, self.move), self._map_parameters(fixed, context)
+        )
+        return torch.cat([fixed, x], -1).index_select(-1, self.back), log_derivative.sum(-1)

@@ -1,0 +1,158 @@
+"""Linear maps of vectors: permutations, LU-factored and orthogonal matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .base import Transform
+from .elementwise import check_bound, limit
+
+
+class Permutation(Transform):
+    r"""A fixed re-ordering :math:`y_i = x_{\pi(i)}`, with :math:`\log|\det J| = 0`.
+
+    Args:
+        permutation: The element of ``x`` that stands at each place of ``y``.
+
+    Raises:
+        ValueError: Not a permutation of ``0 .. D-1``.
+
+    Example:
+        >>> Permutation([2, 0, 1])(torch.tensor([1.0, 2.0, 3.0]))[0]
+        tensor([3., 1., 2.])
+    """
+
+    permutation: Tensor
+    back: Tensor
+
+    def __init__(self, permutation: Sequence[int]) -> None:
+        order = torch.as_tensor(list(permutation))
+        if sorted(order.tolist()) != list(range(len(order))) or len(order) == 0:
+            raise ValueError(f"permutation must hold each of 0..{len(order) - 1} once, got {order.tolist()}")
+        super().__init__((len(order),))
+        self.register_buffer("permutation", order)
+        self.register_buffer("back", torch.argsort(order))
+
+    @classmethod
+    def reverse(cls, features: int) -> Permutation:
+        """Return the permutation that turns the order round."""
+        return cls(range(features - 1, -1, -1))
+
+    @classmethod
+    def random(cls, features: int, generator: torch.Generator | None = None) -> Permutation:
+        """Return a random permutation."""
+        return cls(torch.randperm(features, generator=generator).tolist())
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return x.index_select(-1, self.permutation), x.new_zeros(x.shape[:-1])
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return y.index_select(-1, self.back), y.new_zeros(y.shape[:-1])
+
+
+class LULinear(Transform):
+    r"""An invertible affine map :math:`y = W x + b` with :math:`W = P L U`.
+
+    ``P`` is a fixed permutation, ``L`` lower triangular with unit diagonal, ``U`` upper triangular with diagonal
+    :math:`\pm e^{s}`, :math:`s = B\tanh(\tilde s/B)`, so :math:`\log|\det W| = \sum_i s_i` costs nothing, the matrix
+    can never become singular, and the inverse is two triangular solves. It starts as a random rotation.
+
+    Args:
+        features: Number of elements ``D``.
+        bound: Largest :math:`|s|`.
+
+    References:
+        Kingma & Dhariwal, Glow, 2018, eq. 10-11. https://arxiv.org/abs/1807.03039
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> t = LULinear(3)
+        >>> x = torch.randn(4, 3)
+        >>> y, log_abs_det = t(x)
+        >>> torch.allclose(y.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
+        True
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, features: int, bound: float = 5.0) -> None:
+        super().__init__((features,))
+        rotation, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
+        p, lower, upper = torch.linalg.lu(rotation)
+        diagonal = upper.diagonal()
+        dtype = torch.get_default_dtype()
+        self.bound = check_bound(bound)
+        self.register_buffer("permutation", p.argmax(-1))
+        self.register_buffer("sign", diagonal.sign().to(dtype))
+        log_scale = bound * torch.atanh((diagonal.abs().log() / bound).clamp(-0.999, 0.999))
+        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
+        self.upper = nn.Parameter(upper.triu(1).to(dtype))
+        self.raw_log_scale = nn.Parameter(log_scale.to(dtype))
+        self.shift = nn.Parameter(torch.zeros(features))
+
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        log_scale = limit(self.raw_log_scale, self.bound)
+        lower = self.lower.tril(-1) + torch.eye(
+            len(log_scale), dtype=log_scale.dtype, device=log_scale.device
+        )
+        upper = self.upper.triu(1) + torch.diag(self.sign * log_scale.exp())
+        return lower, upper, log_scale.sum()
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        lower, upper, log_abs_det = self._factors()
+        weight = (lower @ upper).index_select(0, self.permutation)
+        return nn.functional.linear(x, weight, self.shift), log_abs_det.expand(x.shape[:-1])
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        lower, upper, log_abs_det = self._factors()
+        rows = (y - self.shift).index_select(-1, torch.argsort(self.permutation)).reshape(-1, y.shape[-1])
+        x = torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False, unitriangular=True)
+        x = torch.linalg.solve_triangular(upper.mT, x, upper=False, left=False)
+        return x.reshape(y.shape), -log_abs_det.expand(y.shape[:-1])
+
+
+class Orthogonal(Transform):
+    r"""A learned rotation or reflection :math:`y = Q x`, :math:`Q = H_1 \cdots H_m`, with :math:`\log|\det Q| = 0`.
+
+    Each :math:`H_i = I - 2 v_i v_i^\top / |v_i|^2` is a Householder reflection, so :math:`Q^{-1} = Q^\top` exactly.
+
+    Args:
+        features: Number of elements ``D``.
+        reflections: Number of reflections ``m``; ``D`` of them reach every orthogonal matrix.
+
+    References:
+        Tomczak & Welling, Improving variational auto-encoders using Householder flow, 2016, eq. 9.
+        https://arxiv.org/abs/1611.09630
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(3)
+        >>> t = Orthogonal(3)
+        >>> torch.allclose(t.inverse(t(x)[0])[0], x, atol=1e-6)
+        True
+    """
+
+    def __init__(self, features: int, reflections: int | None = None) -> None:
+        super().__init__((features,))
+        count = features if reflections is None else reflections
+        if count < 1:
+            raise ValueError(f"reflections must be at least 1, got {count}")
+        self.vectors = nn.Parameter(torch.randn(count, features))
+
+    def matrix(self) -> Tensor:
+        """Return ``Q``, ``(D, D)``."""
+        v = self.vectors
+        q = torch.eye(v.shape[1], dtype=v.dtype, device=v.device)
+        for row in v / v.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny ** 0.5):
+            q = q - 2.0 * torch.outer(q @ row, row)
+        return q
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return x @ self.matrix().mT, x.new_zeros(x.shape[:-1])
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return y @ self.matrix(), y.new_zeros(y.shape[:-1])

@@ -1,0 +1,178 @@
+"""The monotone rational-quadratic spline, on the line, an interval or a circle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .elementwise import ElementwiseMap
+
+TAILS = ("linear", "bounded", "circular")
+
+
+class RationalQuadraticSpline(ElementwiseMap):
+    r"""A monotone spline of rational-quadratic pieces between learned knots :math:`(x_k, y_k)` with slopes :math:`d_k`.
+
+    In bin :math:`k`, with :math:`\theta = (x - x_k)/w_k`, :math:`s_k = h_k/w_k`,
+
+    .. math:: y = y_k + \frac{h_k (s_k\theta^2 + d_k\theta(1-\theta))}
+                             {s_k + (d_{k+1} + d_k - 2 s_k)\theta(1-\theta)}.
+
+    The knots cover :math:`[-B, B]`; the tails say what happens at its ends:
+
+    - ``linear``: slope 1 at both ends and the identity outside: a map of the line;
+    - ``bounded``: free slopes, a map of the interval onto itself; outside it the identity, for what lies there
+      has no mass under a base on the interval;
+    - ``circular``: the ends are one point with one slope, followed by a learned rotation: a map of the circle
+      :math:`[-B, B)` onto itself.
+
+    Widths and heights are at least ``minimum`` of the interval and slopes at least ``minimum``, so neither direction
+    can explode. The input is made safe before the formula, so values and gradients stay finite outside as well.
+
+    Args:
+        bins: Number of bins ``K``.
+        bound: Half the width of the interval, ``B``, one for all elements or one each.
+        tails: One of the three kinds for all elements, or one each.
+        minimum: Smallest relative bin width, bin height and slope.
+
+    Raises:
+        ValueError: An unknown kind of tail, fewer than 2 bins, a bound that is not positive, too large a minimum.
+
+    References:
+        Durkan et al., Neural Spline Flows, 2019, eq. 4-8 and 29 in appendix A.1. https://arxiv.org/abs/1906.04032
+        Rezende et al., Normalizing Flows on Tori and Spheres, 2020, section 2.1.2 (circle).
+        https://arxiv.org/abs/2002.02428
+
+    Example:
+        >>> spline = RationalQuadraticSpline(bins=4, bound=3.0)
+        >>> spline.parameters_each
+        11
+        >>> y, log_derivative = spline(torch.tensor([0.5, 7.0]), torch.zeros(2, 11))
+        >>> [round(v, 4) for v in y.tolist()]
+        [0.5, 7.0]
+    """
+
+    bound: Tensor
+
+    def __init__(
+        self,
+        bins: int = 8,
+        bound: float | Sequence[float] = 5.0,
+        tails: str | Sequence[str] = "linear",
+        minimum: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        kinds = {tails} if isinstance(tails, str) else set(tails)
+        if not kinds <= set(TAILS) or not kinds:
+            raise ValueError(
+                f"tails must be among {', '.join(TAILS)}, got {', '.join(sorted(kinds)) or 'none'}"
+            )
+        if bins < 2:
+            raise ValueError(f"bins must be at least 2, got {bins}")
+        if not 0 < minimum * bins < 1:
+            raise ValueError(f"minimum must lie in (0, 1/bins) = (0, {1 / bins:.4g}), got {minimum}")
+        limits = torch.as_tensor(bound, dtype=torch.float64)
+        if not bool(((limits > 0) & torch.isfinite(limits)).all()):
+            raise ValueError(f"bound must be positive and finite, got {bound}")
+        self.bins, self.minimum, self.kinds = bins, minimum, frozenset(kinds)
+        self.register_buffer("bound", limits.to(torch.get_default_dtype()))
+        each = torch.tensor(
+            [TAILS.index(tails)] if isinstance(tails, str) else [TAILS.index(t) for t in tails]
+        )
+        self.register_buffer("tail", each, persistent=False)
+        self.parameters_each = 3 * bins - 1 if kinds == {"linear"} else 3 * bins + 1
+
+    tail: Tensor
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map through the spline, then rotate where it is circular."""
+        u = self._wrap(x / self.bound)
+        knots_x, knots_y, slopes = self._knots(parameters)
+        inside, u_in = _restrict(u)
+        x0, w, y0, h, d0, d1 = _bin(u_in, knots_x, knots_x, knots_y, slopes)
+        theta = (u_in - x0) / w
+        s, product = h / w, theta * (1 - theta)
+        denominator = s + (d0 + d1 - 2 * s) * product
+        v = y0 + h * (s * theta.square() + d0 * product) / denominator
+        log_derivative = _log_derivative(theta, s, d0, d1)
+        v, log_derivative = torch.where(inside, v, u), torch.where(inside, log_derivative, 0.0)
+        return self._rotate(v, parameters, 1.0) * self.bound, log_derivative
+
+    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotate back where it is circular, then solve the quadratic equation of the bin."""
+        v = self._rotate(self._wrap(y / self.bound), parameters, -1.0)
+        knots_x, knots_y, slopes = self._knots(parameters)
+        inside, v_in = _restrict(v)
+        x0, w, y0, h, d0, d1 = _bin(v_in, knots_y, knots_x, knots_y, slopes)
+        s, rise = h / w, (v_in - y0)
+        excess = rise * (d0 + d1 - 2 * s)
+        a, b, c = h * (s - d0) + excess, h * d0 - excess, -s * rise
+        # The true discriminant is positive; the clamp only keeps rounding from making it negative.
+        root = (b.square() - 4 * a * c).clamp(min=torch.finfo(y.dtype).tiny).sqrt()
+        theta = 2 * c / (-b - root)
+        u = x0 + theta * w
+        log_derivative = -_log_derivative(theta, s, d0, d1)
+        u, log_derivative = torch.where(inside, u, v), torch.where(inside, log_derivative, 0.0)
+        return u * self.bound, log_derivative
+
+    def _knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return both coordinates of the K+1 knots on [-1, 1], and their slopes."""
+        k = self.bins
+        raw_w, raw_h, raw_d = parameters[..., :k], parameters[..., k : 2 * k], parameters[..., 2 * k :]
+        positive = self.minimum + F.softplus(raw_d + math.log(math.expm1(1.0 - self.minimum)))
+        one = torch.ones_like(positive[..., :1])
+        if self.kinds == {"linear"}:
+            slopes = torch.cat([one, positive, one], -1)
+        else:
+            # Slots: K-1 inner slopes, then the first, then the last; a circle uses the first at both ends and the
+            # last slot is its rotation.
+            inner, first, last = positive[..., : k - 1], positive[..., k - 1 : k], positive[..., k:]
+            linear, circular = (self.tail == 0)[:, None], (self.tail == 2)[:, None]
+            first = torch.where(linear, one, first)
+            last = torch.where(linear, one, torch.where(circular, first, last))
+            slopes = torch.cat([first, inner, last], -1)
+        return self._cumulate(raw_w), self._cumulate(raw_h), slopes
+
+    def _cumulate(self, raw: Tensor) -> Tensor:
+        share = self.minimum + (1.0 - self.minimum * self.bins) * torch.softmax(raw, -1)
+        inner = 2.0 * torch.cumsum(share[..., :-1], -1) - 1.0
+        end = torch.ones_like(inner[..., :1])
+        return torch.cat([-end, inner, end], -1)
+
+    def _wrap(self, u: Tensor) -> Tensor:
+        if "circular" not in self.kinds:
+            return u
+        turned = torch.remainder(u + 1.0, 2.0) - 1.0
+        turned = torch.where(turned >= 1.0, turned - 2.0, turned)  # the remainder may round up to 2
+        return torch.where(self.tail == 2, turned, u)
+
+    def _rotate(self, v: Tensor, parameters: Tensor, sign: float) -> Tensor:
+        if "circular" not in self.kinds:
+            return v
+        return self._wrap(v + sign * torch.where(self.tail == 2, torch.tanh(parameters[..., -1]), 0.0))
+
+
+def _restrict(u: Tensor) -> tuple[Tensor, Tensor]:
+    inside = (u >= -1.0) & (u <= 1.0)
+    return inside, torch.where(inside, u, 0.0)
+
+
+def _bin(at: Tensor, search: Tensor, knots_x: Tensor, knots_y: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
+    """Find the bin of ``at`` among the ``search`` knots; return its corner, sizes and slopes."""
+    index = (at[..., None] >= search[..., 1:-1]).sum(-1, keepdim=True)
+    index = torch.cat([index, index + 1], -1)
+    shape = torch.broadcast_shapes(index.shape[:-1], search.shape[:-1])
+    corners = [t.expand(*shape, t.shape[-1]).gather(-1, index) for t in (knots_x, knots_y, slopes)]
+    (x0, x1), (y0, y1), (d0, d1) = (c.unbind(-1) for c in corners)
+    return x0, x1 - x0, y0, y1 - y0, d0, d1
+
+
+def _log_derivative(theta: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
+    rest = 1.0 - theta
+    product = theta * rest
+    numerator = d1 * theta.square() + 2.0 * s * product + d0 * rest.square()
+    return 2.0 * (s.log() - (s + (d0 + d1 - 2.0 * s) * product).log()) + numerator.log()
