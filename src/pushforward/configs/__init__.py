@@ -1,5 +1,8 @@
 """Frozen dataclasses that describe models, training runs and tables; no torch."""
 
+from .data import DataConfig
+from .defaults import default_model, default_training
+from .facts import TrainingFacts
 from .models import (
     MODELS,
     GlowConfig,
@@ -22,6 +25,7 @@ from .training import TrainConfig
 __all__ = [
     "MODELS",
     "ColumnSchema",
+    "DataConfig",
     "GlowConfig",
     "IAFConfig",
     "MADEConfig",
@@ -36,5 +40,8 @@ __all__ = [
     "SylvesterConfig",
     "TableSchema",
     "TrainConfig",
+    "TrainingFacts",
+    "default_model",
+    "default_training",
     "model_name",
 ]

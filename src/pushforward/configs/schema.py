@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class ColumnSchema:
     high: float | None = None
     periodic: bool = False
     step: float | None = None
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for label, value in (("low", self.low), ("high", self.high)):
@@ -66,6 +69,8 @@ class TableSchema:
 
     columns: tuple[ColumnSchema, ...]
     context: tuple[ColumnSchema, ...] = ()
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         if not self.columns:

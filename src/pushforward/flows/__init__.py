@@ -8,7 +8,9 @@ from .nice import nice
 from .preprocess import Preprocess
 from .realnvp import realnvp
 from .residual import planar, radial, sylvester
+from .scoring import score
 from .spline import nsf, nsf_coupling
+from .table import table_flow
 
 __all__ = [
     "Estimate",
@@ -25,5 +27,7 @@ __all__ = [
     "planar",
     "radial",
     "realnvp",
+    "score",
     "sylvester",
+    "table_flow",
 ]

@@ -51,7 +51,7 @@ def build_flow(
         config: One of the classes in ``pushforward.configs.MODELS``.
         features: Number of elements of a point.
         context_features: Width of the context; 0: none.
-        periodic: Which elements are angles.
+        periodic: Which elements are angles, each named once.
 
     Returns:
         A flow on vectors, without preprocessing.
@@ -65,4 +65,8 @@ def build_flow(
     """
     if features < 1:
         raise ValueError(f"features must be at least 1, got {features}")
+    if len(set(periodic)) != len(periodic) or not set(periodic) <= set(range(features)):
+        raise ValueError(
+            f"periodic must name elements among 0..{features - 1}, each once, got {list(periodic)}"
+        )
     return BUILDERS[type(config)](config, features, context_features, periodic)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distributions import Distribution
-from ..networks.shapes import check_context, check_event
+from ..networks.shapes import Shape, check_context, check_event
 from ..surjections import Surjection
 from ..transforms import Transform
 from .preprocess import Preprocess
@@ -41,6 +41,8 @@ class Flow(nn.Module):
         preprocess: Fixed map from the units of the data, in float64; its log-determinant is part of the density.
         context_preprocess: The same for contexts.
         embedding: A network from preprocessed contexts to what transform and base take.
+        context_shape: Shape of one context as the user gives it; needed only where an ``embedding`` without
+            ``context_preprocess`` leaves it open.
         surjection: Encodes discrete elements before ``preprocess``. The density is then known up to noise only, by
             ``estimate_log_prob``.
 
@@ -68,6 +70,7 @@ class Flow(nn.Module):
         preprocess: Preprocess | None = None,
         context_preprocess: Preprocess | None = None,
         embedding: nn.Module | None = None,
+        context_shape: Shape | None = None,
         surjection: Surjection | None = None,
     ) -> None:
         super().__init__()
@@ -92,9 +95,8 @@ class Flow(nn.Module):
         self.preprocess, self.context_preprocess = preprocess, context_preprocess
         self.embedding, self.surjection = embedding, surjection
         self.event_shape = transform.event_shape if preprocess is None else preprocess.transform.event_shape
-        self.context_shape = shapes.pop() if shapes else None
-        if context_preprocess is not None:
-            self.context_shape = context_preprocess.transform.event_shape
+        taken = shapes.pop() if shapes else None
+        self.context_shape = _outer_context_shape(taken, context_preprocess, embedding, context_shape)
 
     @property
     def _like(self) -> Tensor:
@@ -142,7 +144,7 @@ class Flow(nn.Module):
             x: Points, as in ``log_prob``.
             context: Contexts, as in ``log_prob``.
             generator: Source of the noise; the same state gives the same estimate, for any order or chunking of ``x``.
-            num_samples: Number of draws ``S``.
+            num_samples: Number of draws ``S``; the standard error of a single one is unknown, NaN.
 
         References:
             Burda et al., Importance Weighted Autoencoders, 2016, eq. 8. https://arxiv.org/abs/1509.00519
@@ -152,15 +154,20 @@ class Flow(nn.Module):
             return Estimate(value, torch.zeros_like(value), "exact")
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        context = self._enter_context(context)
         draws = []
         for _ in range(num_samples):
             encoded, log_weight = self._encode(x, generator=generator, shared=True)
-            z, log_abs_det, embedded = self._enter(encoded, context)
-            draws.append(self.log_prob_preprocessed(z, embedded) + log_abs_det + log_weight.to(log_abs_det))
+            z, log_abs_det = self._enter_points(encoded)
+            log_prob = self.log_prob_preprocessed(self._expand("x", z, context), context)
+            draws.append(log_prob + log_abs_det + log_weight.to(log_abs_det))
         logs = torch.stack(draws)
         value = torch.logsumexp(logs, 0) - log(num_samples)
-        ratio = torch.exp(logs - value).where(value > -torch.inf, 1.0)
-        error = ratio.var(0, correction=min(1, num_samples - 1)).div(num_samples).sqrt()
+        # Where the density is 0 all draws agree on it; what is left of NaN stays.
+        square = (torch.exp(logs - value).where(value != -torch.inf, 1.0) - 1.0).square().sum(0)
+        error = (
+            (square / (num_samples * (num_samples - 1.0))).sqrt() if num_samples > 1 else value * torch.nan
+        )
         return Estimate(value, error, "estimate")
 
     def sample(
@@ -221,8 +228,9 @@ class Flow(nn.Module):
 
     def from_latent(self, latent: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the points ``(*batch, *event_shape)`` that latent codes stand for."""
+        check_event(self, "latent", latent, self.transform.latent_shape)
         context = self._enter_context(context)
-        latent, context = _broadcast(latent, len(self.transform.latent_shape), context)
+        latent = self._expand("latent", latent, context)
         return self._leave(self.transform.inverse(latent, context)[0])[0]
 
     # --- the model's side: preprocessed space, where objectives work -----------------------------------------------
@@ -257,23 +265,40 @@ class Flow(nn.Module):
 
     def _encode(self, x: Tensor, *, generator: torch.Generator | None, shared: bool) -> tuple[Tensor, Tensor]:
         assert self.surjection is not None
+        check_event(self, "x", x, self.event_shape)
         return self.surjection.encode(x.to("cpu", torch.float64), generator=generator, shared=shared)
 
     def _enter(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Bring points and contexts to the model's space."""
-        like, event = self._like, len(self.event_shape)
-        check_event(self, "x", x, self.event_shape)
-        if self.preprocess is None:
-            if x.dtype != like.dtype:
-                raise ValueError(
-                    f"x must have the flow's dtype, {like.dtype}, got {x.dtype}; use flow.to({x.dtype})"
-                )
-            z, log_abs_det = x, x.new_zeros(x.shape[: x.ndim - event])
-        else:
-            z, log_abs_det = self.preprocess(x, like)
+        """Bring points and contexts to the model's space, points expanded over contexts where there are more."""
+        z, log_abs_det = self._enter_points(x)
         context = self._enter_context(context)
-        z, context = _broadcast(z, event, context)
-        return z, log_abs_det, context
+        return self._expand("x", z, context), log_abs_det, context
+
+    def _enter_points(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        like = self._like
+        check_event(self, "x", x, self.event_shape)
+        if self.preprocess is not None:
+            result: tuple[Tensor, Tensor] = self.preprocess(x, like)
+            return result
+        if x.dtype != like.dtype:
+            raise ValueError(
+                f"x must have the flow's dtype, {like.dtype}, got {x.dtype}; convert one of them with .to(dtype)"
+            )
+        return x, x.new_zeros(x.shape[: x.ndim - len(self.event_shape)])
+
+    def _expand(self, name: str, z: Tensor, context: Tensor | None) -> Tensor:
+        """Expand model points over the contexts."""
+        if context is None:
+            return z
+        event = len(self.transform.event_shape)
+        batch, context_batch = z.shape[: z.ndim - event], context.shape[:-1]
+        try:
+            batch = torch.broadcast_shapes(batch, context_batch)
+        except RuntimeError:
+            raise ValueError(
+                f"context batch shape {tuple(context_batch)} must broadcast with that of {name}, {tuple(batch)}"
+            ) from None
+        return z.expand(*batch, *z.shape[z.ndim - event :])
 
     def _enter_context(self, context: Tensor | None) -> Tensor | None:
         if self.context_shape is None:
@@ -296,9 +321,22 @@ class Flow(nn.Module):
         return x, log_abs_det.to(z)
 
 
-def _broadcast(z: Tensor, event: int, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Expand points over contexts where there are more of these."""
-    if context is None:
-        return z, None
-    batch = torch.broadcast_shapes(z.shape[: z.ndim - event], context.shape[:-1])
-    return z.expand(*batch, *z.shape[z.ndim - event :]), context
+def _outer_context_shape(
+    taken: Shape | None, preprocess: Preprocess | None, embedding: nn.Module | None, given: Shape | None
+) -> Shape | None:
+    """Return the shape of a context as the user gives it, from what the model takes and what comes before it."""
+    if embedding is None and preprocess is not None and preprocess.transform.latent_shape != taken:
+        raise ValueError(
+            f"context_preprocess must give the context shape that transform and base take, {taken}, "
+            f"got {preprocess.transform.latent_shape}"
+        )
+    known = taken if preprocess is None else preprocess.transform.event_shape
+    if embedding is not None and preprocess is None:
+        if given is None:
+            raise ValueError("context_shape is needed for an embedding without context_preprocess, got None")
+        known = tuple(given)
+    if given is not None and tuple(given) != known:
+        raise ValueError(
+            f"context_shape must be {known}, as the parts of the flow take it, got {tuple(given)}"
+        )
+    return known

@@ -87,7 +87,12 @@ def spline_map(
 
 
 def masks(features: int, layers: int) -> list[list[bool]]:
-    """Return coupling masks in complementary pairs: first the even elements, then random halves."""
+    """Return coupling masks in complementary pairs: first the even elements, then shuffled halves.
+
+    The shuffles do not depend on the seed of the weights, and so a flow that is built anew from its configuration has
+    parameters of the same shapes.
+    """
+    generator = torch.Generator().manual_seed(0)
     result: list[list[bool]] = []
     half = [i % 2 == 0 for i in range(features)]
     for layer in range(layers):
@@ -95,13 +100,14 @@ def masks(features: int, layers: int) -> list[list[bool]]:
             result.append(half)
         else:
             result.append([not stays for stays in half])
-            places = torch.randperm(features).tolist()
+            places = torch.randperm(features, generator=generator).tolist()
             half = [place < (features + 1) // 2 for place in places]
     return result
 
 
 def orders(features: int, layers: int) -> list[list[int]]:
-    """Return autoregressive orders in pairs of one order and its reverse: first as they stand, then random ones."""
+    """Return autoregressive orders in pairs of one order and its reverse: first as they stand, then shuffled ones."""
+    generator = torch.Generator().manual_seed(0)  # as for ``masks``
     result: list[list[int]] = []
     order = list(range(features))
     for layer in range(layers):
@@ -109,7 +115,7 @@ def orders(features: int, layers: int) -> list[list[int]]:
             result.append(order)
         else:
             result.append([features - 1 - place for place in order])
-            order = torch.randperm(features).tolist()
+            order = torch.randperm(features, generator=generator).tolist()
     return result
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .mlp import check_widths, make_activation
+from .shapes import need_context
 
 
 class MaskedLinear(nn.Linear):
@@ -41,7 +42,9 @@ class MaskedMLP(nn.Module):
 
     Every unit has a degree; a connection exists where the degree does not fall (hidden layers) or strictly grows
     (to the output), so that :math:`\partial g_i / \partial x_j = 0` unless ``order[j] < order[i]``. Hidden units
-    are sorted by degree. The last layer starts at zero. The context is seen by every unit.
+    are sorted by degree. The last layer starts at zero. The context is seen by every unit. A hidden layer narrower
+    than ``D - 1`` (``D`` with a context) has not a unit for every degree, so that some elements do not see some of
+    those right before them.
 
     Args:
         features: Number of elements ``D``.
@@ -111,10 +114,9 @@ class MaskedMLP(nn.Module):
         """Return the parameters of every element of ``x`` under ``context``."""
         h: Tensor = self.first(x)
         if self.context is not None:
-            assert context is not None
-            h = h + self.context(context)
+            h = h + self.context(need_context(self, context))
         output: Tensor = self.last(self.hidden(h))
-        return output.unflatten(-1, (self.features, self.parameters_each))
+        return output.reshape(*output.shape[:-1], self.features, self.parameters_each)
 
 
 def _hidden_degrees(width: int, features: int, *, with_none: bool) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from .shapes import need_context
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -99,14 +101,13 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters for points ``x`` under ``context``."""
         if self.first is None:
-            assert self.context is not None and context is not None
-            h: Tensor = self.context(context)
+            assert self.context is not None
+            h: Tensor = self.context(need_context(self, context))
             h = h.expand(*torch.broadcast_shapes(h.shape[:-1], x.shape[:-1]), h.shape[-1])
         else:
             h = self.first(x)
             if self.context is not None:
-                assert context is not None
-                h = h + self.context(context)
+                h = h + self.context(need_context(self, context))
         for layer in self.rest:
             h = layer(h)
         return h

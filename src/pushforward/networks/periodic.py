@@ -32,7 +32,7 @@ class CircularFeatures(nn.Module):
     def __init__(self, network: nn.Module, in_features: int, angles: Sequence[int]) -> None:
         super().__init__()
         self.network = network
-        index = torch.as_tensor(list(angles))
+        index = torch.as_tensor(list(angles), dtype=torch.long)
         self.register_buffer("angles", index, persistent=False)
         self.register_buffer(
             "circular",

@@ -59,6 +59,13 @@ def check_context(owner: nn.Module, context: Tensor | None, dtype: torch.dtype, 
     return context
 
 
+def need_context(owner: nn.Module, context: Tensor | None) -> Tensor:
+    """Return the context that a network cannot do without."""
+    if context is None:
+        raise ValueError(f"{type(owner).__name__}: context is needed, got None")
+    return context
+
+
 def context_batch_shape(owner: nn.Module, context: Tensor | None) -> Shape:
     """Return the batch shape of a checked context; () where it is ignored."""
     shape: Shape | None = owner.context_shape  # type: ignore[assignment]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .mlp import MLP
+from .shapes import need_context
 
 
 class ParameterSource(nn.Module):
@@ -45,6 +46,6 @@ class ParameterSource(nn.Module):
         """Return the parameters under ``context``."""
         if self.network is None:
             return self.value
-        assert context is not None
+        context = need_context(self, context)
         change: Tensor = self.network(context.new_zeros((*context.shape[:-1], 0)), context)
         return self.value + change

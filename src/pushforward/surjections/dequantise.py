@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from math import isfinite
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from .base import Surjection
 
+# Roundings, in units of the dtype's epsilon, that may separate a quotient z / step from the true one.
+_ROUNDINGS = 4
+
 
 class Dequantise(Surjection):
-    r"""Uniform dequantisation, :math:`z_i = x_i + \delta_i u_i` with :math:`u_i \sim U[0, 1)`.
+    r"""Uniform dequantisation, :math:`z_i = x_i + \delta_i u_i` with :math:`u_i \sim U(0, 1)`.
 
     The column has step :math:`\delta_i`; a continuous column (step 0) passes unchanged.
 
@@ -19,8 +25,18 @@ class Dequantise(Surjection):
     is the probability of the value, in general a density in the units of the data. Without the noise a density could
     grow without bound on values that repeat.
 
+    A step is taken for the fraction that its digits mean (0.15 for 3/20), so that a decoded value is the double
+    nearest to the decimal number. Like ``Preprocess``, it keeps float64 on the CPU whatever the flow is moved or cast
+    to: a step of 0.1 that has been a float32 misses the cells of large values.
+
     Args:
         steps: Spacing of the values of each column, 0 where it is continuous.
+
+    Shapes:
+        ``x (*batch, D)`` -> ``z (*batch, D)``, log-weight ``batch``.
+
+    Raises:
+        ValueError: No step, a negative, infinite or NaN one; points of another length or without a floating dtype.
 
     References:
         Theis et al., A note on the evaluation of generative models, 2016, section 3.1. https://arxiv.org/abs/1511.01844
@@ -32,14 +48,24 @@ class Dequantise(Surjection):
         tensor([[2.0000, 0.5000]])
     """
 
-    steps: Tensor
+    numerator: Tensor
+    denominator: Tensor
 
     def __init__(self, steps: Sequence[float]) -> None:
         super().__init__()
-        values = torch.as_tensor(list(steps), dtype=torch.float64)
-        if bool((values < 0).any()):
-            raise ValueError(f"steps must not be negative, got {values.tolist()}")
-        self.register_buffer("steps", values)
+        if not steps or not all(isfinite(s) and s >= 0 for s in steps):
+            raise ValueError(f"steps must be finite, at least 0 and at least one, got {list(steps)}")
+        ratios = torch.tensor([_ratio(float(s)) for s in steps], dtype=torch.float64)
+        self.register_buffer("numerator", ratios[:, 0].clone())
+        self.register_buffer("denominator", ratios[:, 1].clone())
+
+    @property
+    def steps(self) -> Tensor:
+        """Spacing of the values of each column, float64, ``(D,)``; 0 where it is continuous."""
+        return self.numerator / self.denominator
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return self
 
     def encode(
         self,
@@ -50,17 +76,36 @@ class Dequantise(Surjection):
         shared: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Add noise within the cell of each discrete value; the log-weight is 0."""
+        self._check("x", x)
         shape = x.shape[-1:] if shared else x.shape
-        noise = torch.rand(shape, dtype=x.dtype, generator=generator)
-        steps = self.steps.to(x.dtype)
-        z = x + steps * noise
-        # Rounding may lift a large value with noise near 1 into the next cell.
-        return torch.where(z < x + steps, z, x), x.new_zeros(x.shape[:-1])
+        noise = torch.rand(shape, dtype=x.dtype, device=x.device, generator=generator)
+        # Noise at the very end of a cell could be rounded into the next one.
+        margin = (2 * _ROUNDINGS * torch.finfo(x.dtype).eps * (self._quotient(x).abs() + 1.0)).clamp(max=0.5)
+        noise = torch.maximum(torch.minimum(noise, 1.0 - margin), margin)
+        return x + self.steps.to(x) * noise, x.new_zeros(x.shape[:-1])
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Round down to the grid of each discrete column."""
-        steps = torch.where(self.steps > 0, self.steps, 1.0).to(z.dtype)
-        cell = torch.floor(z / steps + 1e-9)  # a value on the grid may divide to just below a whole number
-        per_unit = torch.round(1.0 / steps).clamp(min=1.0)
-        value = torch.where(steps < 1.0, cell / per_unit, cell * steps)
-        return torch.where(self.steps > 0, value, z)
+        self._check("z", z)
+        quotient = self._quotient(z)
+        cell = torch.floor(quotient + _ROUNDINGS * torch.finfo(z.dtype).eps * quotient.abs())
+        value = cell * self.numerator.to(z) / self.denominator.to(z)
+        return torch.where(self.numerator.to(z) > 0, value, z)
+
+    def _quotient(self, x: Tensor) -> Tensor:
+        """Return ``x`` in steps; as it is where the column is continuous."""
+        numerator = torch.where(self.numerator > 0, self.numerator, 1.0)
+        return x * self.denominator.to(x) / numerator.to(x)
+
+    def _check(self, name: str, x: Tensor) -> None:
+        if x.shape[-1:] != self.numerator.shape or not x.is_floating_point():
+            raise ValueError(
+                f"Dequantise: {name} must have shape (..., {len(self.numerator)}) and a floating dtype, "
+                f"got {tuple(x.shape)} and {x.dtype}"
+            )
+
+
+def _ratio(step: float) -> tuple[float, float]:
+    """Return numerator and denominator of the simple fraction that a step means, or the step over 1."""
+    fraction = Fraction(step).limit_denominator(10**9)
+    return (fraction.numerator, fraction.denominator) if float(fraction) == step else (step, 1.0)

@@ -11,6 +11,7 @@ from .planar import Planar
 from .radial import Radial
 from .spline import RationalQuadraticSpline
 from .sylvester import Sylvester
+from .tails import CompressTails
 
 __all__ = [
     "ActNorm",
@@ -18,6 +19,7 @@ __all__ = [
     "Affine",
     "Autoregressive",
     "Chain",
+    "CompressTails",
     "Coupling",
     "Elementwise",
     "ElementwiseMap",

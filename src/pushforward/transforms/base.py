@@ -61,11 +61,22 @@ class Transform(nn.Module, ABC):
         Raises:
             ValueError: A shape or dtype that does not fit, or a context that is missing.
         """
-        return self._forward(x, check_arguments(self, "x", x, self.event_shape, context))
+        return self._forward(x, self._check("x", x, self.event_shape, context))
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latent to data; shapes and errors as in ``forward``."""
-        return self._inverse(y, check_arguments(self, "y", y, self.latent_shape, context))
+        return self._inverse(y, self._check("y", y, self.latent_shape, context))
+
+    def _check(self, name: str, x: Tensor, event_shape: Shape, context: Tensor | None) -> Tensor | None:
+        """Check one call; return the context, None where it is ignored."""
+        context = check_arguments(self, name, x, event_shape, context)
+        parameter = next(self.parameters(), x)
+        if parameter.dtype != x.dtype:
+            raise ValueError(
+                f"{type(self).__name__}: {name} must have the dtype of the parameters, {parameter.dtype}, "
+                f"got {x.dtype}; convert one of them with .to(dtype)"
+            )
+        return context
 
     @abstractmethod
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]: ...

@@ -104,7 +104,11 @@ class Support(Transform):
             below, a + y.where(below & ~above, 0.0).exp(), b - (-y).where(above & ~below, 0.0).exp()
         )
         x = torch.where(below | above, torch.where(both, interval, x), y)
-        x = torch.where(self.periodic, a + (y + math.pi) * width / (2.0 * math.pi), x)
+        # Rounding may reach an end, which no longer belongs to the support.
+        x = torch.where(below, torch.maximum(x, torch.nextafter(a, a + 1.0)), x)
+        x = torch.where(above, torch.minimum(x, torch.nextafter(b, b - 1.0)), x)
+        turned = a + torch.remainder(y + math.pi, 2.0 * math.pi) * width / (2.0 * math.pi)
+        x = torch.where(self.periodic, torch.where(turned < b, turned, a), x)
         log_derivative = torch.where(both, width.log() + log_up + log_down, torch.where(below, y, -y))
         log_derivative = torch.where(below | above, log_derivative, 0.0)
         log_derivative = torch.where(self.periodic, (width / (2.0 * math.pi)).log(), log_derivative)

@@ -59,7 +59,7 @@ class Coupling(Transform):
 
     def _map_parameters(self, fixed: Tensor, context: Tensor | None) -> Tensor:
         output: Tensor = self.network(fixed, context)
-        return output.unflatten(-1, (len(self.move), self.map.parameters_each))
+        return output.reshape(*output.shape[:-1], len(self.move), self.map.parameters_each)
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         fixed = x.index_select(-1, self.stay)

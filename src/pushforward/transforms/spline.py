@@ -40,7 +40,8 @@ class RationalQuadraticSpline(ElementwiseMap):
         minimum: Smallest relative bin width, bin height and slope.
 
     Raises:
-        ValueError: An unknown kind of tail, fewer than 2 bins, a bound that is not positive, too large a minimum.
+        ValueError: An unknown kind of tail, fewer than 2 bins, a bound that is not positive, too large a minimum,
+            numbers of bounds and tails that differ.
 
     References:
         Durkan et al., Neural Spline Flows, 2019, eq. 4-8 and 29 in appendix A.1. https://arxiv.org/abs/1906.04032
@@ -83,6 +84,10 @@ class RationalQuadraticSpline(ElementwiseMap):
         each = torch.tensor(
             [TAILS.index(tails)] if isinstance(tails, str) else [TAILS.index(t) for t in tails]
         )
+        if len({limits.numel(), each.numel()} - {1}) > 1:
+            raise ValueError(
+                f"tails must be one or as many as the bounds, {limits.numel()}, got {each.numel()}"
+            )
         self.register_buffer("tail", each, persistent=False)
         self.parameters_each = 3 * bins - 1 if kinds == {"linear"} else 3 * bins + 1
 
@@ -91,9 +96,8 @@ class RationalQuadraticSpline(ElementwiseMap):
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map through the spline, then rotate where it is circular."""
         u = self._wrap(x / self.bound)
-        knots_x, knots_y, slopes = self._knots(parameters)
         inside, u_in = _restrict(u)
-        x0, w, y0, h, d0, d1 = _bin(u_in, knots_x, knots_x, knots_y, slopes)
+        x0, w, y0, h, d0, d1 = _bin(u_in, self._knots(parameters), 0)
         theta = (u_in - x0) / w
         s, product = h / w, theta * (1 - theta)
         denominator = s + (d0 + d1 - 2 * s) * product
@@ -105,9 +109,8 @@ class RationalQuadraticSpline(ElementwiseMap):
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Rotate back where it is circular, then solve the quadratic equation of the bin."""
         v = self._rotate(self._wrap(y / self.bound), parameters, -1.0)
-        knots_x, knots_y, slopes = self._knots(parameters)
         inside, v_in = _restrict(v)
-        x0, w, y0, h, d0, d1 = _bin(v_in, knots_y, knots_x, knots_y, slopes)
+        x0, w, y0, h, d0, d1 = _bin(v_in, self._knots(parameters), 1)
         s, rise = h / w, (v_in - y0)
         excess = rise * (d0 + d1 - 2 * s)
         a, b, c = h * (s - d0) + excess, h * d0 - excess, -s * rise
@@ -119,29 +122,25 @@ class RationalQuadraticSpline(ElementwiseMap):
         u, log_derivative = torch.where(inside, u, v), torch.where(inside, log_derivative, 0.0)
         return u * self.bound, log_derivative
 
-    def _knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return both coordinates of the K+1 knots on [-1, 1], and their slopes."""
+    def _knots(self, parameters: Tensor) -> Tensor:
+        """Return x, y and slope of the K+1 knots on [-1, 1], ``(..., 3, K+1)``."""
         k = self.bins
-        raw_w, raw_h, raw_d = parameters[..., :k], parameters[..., k : 2 * k], parameters[..., 2 * k :]
-        positive = self.minimum + F.softplus(raw_d + math.log(math.expm1(1.0 - self.minimum)))
-        one = torch.ones_like(positive[..., :1])
+        share = torch.softmax(parameters[..., : 2 * k].unflatten(-1, (2, k)), -1)
+        corners = torch.cumsum(2.0 * self.minimum + (2.0 - 2.0 * self.minimum * k) * share, -1) - 1.0
+        positive = self.minimum + F.softplus(
+            parameters[..., 2 * k :] + math.log(math.expm1(1.0 - self.minimum))
+        )
         if self.kinds == {"linear"}:
-            slopes = torch.cat([one, positive, one], -1)
+            slopes = F.pad(positive, (1, 1), value=1.0)
         else:
             # Slots: K-1 inner slopes, then the first, then the last; a circle uses the first at both ends and the
             # last slot is its rotation.
             inner, first, last = positive[..., : k - 1], positive[..., k - 1 : k], positive[..., k:]
             linear, circular = (self.tail == 0)[:, None], (self.tail == 2)[:, None]
-            first = torch.where(linear, one, first)
-            last = torch.where(linear, one, torch.where(circular, first, last))
+            first = torch.where(linear, 1.0, first)
+            last = torch.where(linear, 1.0, torch.where(circular, first, last))
             slopes = torch.cat([first, inner, last], -1)
-        return self._cumulate(raw_w), self._cumulate(raw_h), slopes
-
-    def _cumulate(self, raw: Tensor) -> Tensor:
-        share = self.minimum + (1.0 - self.minimum * self.bins) * torch.softmax(raw, -1)
-        inner = 2.0 * torch.cumsum(share[..., :-1], -1) - 1.0
-        end = torch.ones_like(inner[..., :1])
-        return torch.cat([-end, inner, end], -1)
+        return torch.cat([F.pad(corners, (1, 0), value=-1.0), slopes[..., None, :]], -2)
 
     def _wrap(self, u: Tensor) -> Tensor:
         if "circular" not in self.kinds:
@@ -161,13 +160,14 @@ def _restrict(u: Tensor) -> tuple[Tensor, Tensor]:
     return inside, torch.where(inside, u, 0.0)
 
 
-def _bin(at: Tensor, search: Tensor, knots_x: Tensor, knots_y: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
-    """Find the bin of ``at`` among the ``search`` knots; return its corner, sizes and slopes."""
-    index = (at[..., None] >= search[..., 1:-1]).sum(-1, keepdim=True)
-    index = torch.cat([index, index + 1], -1)
-    shape = torch.broadcast_shapes(index.shape[:-1], search.shape[:-1])
-    corners = [t.expand(*shape, t.shape[-1]).gather(-1, index) for t in (knots_x, knots_y, slopes)]
-    (x0, x1), (y0, y1), (d0, d1) = (c.unbind(-1) for c in corners)
+def _bin(at: Tensor, knots: Tensor, row: int) -> tuple[Tensor, ...]:
+    """Find the bin of ``at`` among the knots' coordinates in ``row``; return its corner, sizes and slopes."""
+    index = (at[..., None] >= knots[..., row, 1:-1]).sum(-1)[..., None, None]
+    shape = torch.broadcast_shapes(index.shape[:-2], knots.shape[:-2])
+    ends = torch.cat([index, index + 1], -1).expand(*shape, 3, 2)
+    (x0, y0, d0), (x1, y1, d1) = (
+        c.unbind(-1) for c in knots.expand(*shape, *knots.shape[-2:]).gather(-1, ends).unbind(-1)
+    )
     return x0, x1 - x0, y0, y1 - y0, d0, d1
 
 

@@ -1,0 +1,48 @@
+"""Settings chosen from the size of the data, for those who do not wish to tune."""
+
+from __future__ import annotations
+
+from .models import ModelConfig, NSFConfig
+from .training import TrainConfig
+
+
+def default_model(rows: int, features: int) -> ModelConfig:
+    """Return the model for a table: an autoregressive neural spline flow, narrower where rows are few.
+
+    Args:
+        rows: Training rows.
+        features: Modelled columns.
+
+    Example:
+        >>> default_model(50_000, 8).layers
+        3
+    """
+    width = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
+    return NSFConfig(layers=3, bins=8, hidden=(width, width))
+
+
+def default_training(rows: int, seed: int = 0) -> TrainConfig:
+    """Return the training settings for a number of rows: about 6,000 steps, and early stopping.
+
+    Args:
+        rows: Training rows.
+        seed: Seed of the run.
+
+    Example:
+        >>> default_training(100_000).batch_size
+        512
+    """
+    batch = min(rows, 64) if rows < 1_000 else 256 if rows < 10_000 else 512
+    steps_each = max(1, rows // batch)
+    epochs = min(500, max(20, 6_000 // steps_each))
+    return TrainConfig(epochs=epochs, batch_size=batch, patience=max(10, epochs // 5), seed=seed)
+
+
+def default_density_model() -> NSFConfig:
+    """Return the model for a two-dimensional density with sharp edges and plenty of samples.
+
+    Example:
+        >>> default_density_model().layers
+        3
+    """
+    return NSFConfig(layers=3, bins=8, hidden=(64, 64))

@@ -1,0 +1,263 @@
+"""From a table to a fitted flow."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..artifact import FittedFlow
+from ..configs import (
+    DataConfig,
+    ModelConfig,
+    TableSchema,
+    TrainConfig,
+    TrainingFacts,
+    default_model,
+    default_training,
+)
+from ..data import check_fittable, infer_schema, split_rows, to_matrix
+from ..errors import DataError
+from ..flows import score, table_flow
+from .loop import EpochRecord, TrainResult, train
+from .points import Points
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FEWEST_ROWS = 20
+_VALID_SHARE, _TEST_SHARE = 0.1, 0.1
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSplit:
+    """A table's rows as training, validation and test points, with the schema that all of them meet."""
+
+    schema: TableSchema
+    train: Points
+    valid: Points
+    test: Points
+
+
+def split_table(
+    frame: pl.DataFrame,
+    data: DataConfig,
+    *,
+    seed: int,
+    valid: pl.DataFrame | None = None,
+    source: str | Path | None = None,
+    valid_source: str | Path | None = None,
+    fractions: tuple[float, float, float] = (1 - _VALID_SHARE - _TEST_SHARE, _VALID_SHARE, _TEST_SHARE),
+) -> TableSplit:
+    """Check a table and split its rows; rows of weight 0 are left out first.
+
+    Args:
+        frame: The table.
+        data: Roles and supports of its columns.
+        seed: Seed of the split.
+        valid: Rows to validate on; then all rows of ``frame`` are for training and test.
+        source: Where the table comes from, for messages.
+        valid_source: The same for ``valid``.
+        fractions: Shares of training, validation and test rows.
+
+    Raises:
+        DataError: A table that cannot be used as it is; the text says which file, row and column, and what to do.
+    """
+    exclude = [*data.drop, *(name for name in (data.weights, data.group) if name is not None)]
+    schema = infer_schema(
+        frame,
+        condition=data.condition,
+        exclude=exclude,
+        bounds=data.bounds,
+        periodic=data.periodic,
+        source=source,
+    )
+    points = _points(frame, schema, data, source)
+    groups = None if data.group is None else frame[data.group].rank("dense").to_numpy()
+    if points.weights is not None:
+        used = np.flatnonzero(points.weights.numpy() > 0)
+        points, groups = _take(points, used), None if groups is None else groups[used]
+    check_fittable(points.x.numpy(), schema.columns, source=source, minimum_rows=_FEWEST_ROWS)
+    if valid is not None:
+        fractions = (fractions[0] + fractions[1], 0.0, fractions[2])
+    train, own_valid, test = (
+        _take(points, rows) for rows in split_rows(len(points), seed=seed, fractions=fractions, groups=groups)
+    )
+    return TableSplit(
+        schema, train, own_valid if valid is None else _points(valid, schema, data, valid_source), test
+    )
+
+
+def fit(
+    frame: pl.DataFrame,
+    *,
+    model: ModelConfig | None = None,
+    training: TrainConfig | None = None,
+    data: DataConfig | None = None,
+    valid: pl.DataFrame | None = None,
+    seed: int = 0,
+    source: str | Path | None = None,
+    valid_source: str | Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> FittedFlow:
+    """Fit a density to a table.
+
+    Args:
+        frame: The table; numeric columns without gaps.
+        model: The model; chosen from the size of the table by default.
+        training: Settings of the training; chosen from the size of the table by default, with ``seed``.
+        data: Roles and supports of the columns.
+        valid: Rows to choose the best epoch on; a tenth of ``frame`` by default.
+        seed: Seed of the split and, by default, of the training.
+        source: Where the table comes from, for messages and the record.
+        valid_source: The same for ``valid``.
+        on_epoch: Called after every epoch.
+
+    Returns:
+        The fitted flow with its schema and the record of its training, log-likelihoods in nats and in the units of
+        the data.
+
+    Raises:
+        DataError: A table that cannot be used as it is.
+        ValueError: A model that cannot be had for such columns.
+        TrainingError: Training that cannot go on.
+
+    Example:
+        >>> import polars as pl
+        >>> rng = np.random.default_rng(0)
+        >>> frame = pl.DataFrame({"a": rng.normal(size=100), "b": rng.normal(size=100)})
+        >>> fitted = fit(frame, training=TrainConfig(epochs=2, batch_size=64))
+        >>> fitted.schema.names, fitted.facts.train_rows
+        (('a', 'b'), 80)
+    """
+    split = split_table(
+        frame, data or DataConfig(), seed=seed, valid=valid, source=source, valid_source=valid_source
+    )
+    return fit_split(split, model=model, training=training, seed=seed, source=source, on_epoch=on_epoch)
+
+
+def fit_split(
+    split: TableSplit,
+    *,
+    model: ModelConfig | None = None,
+    training: TrainConfig | None = None,
+    seed: int = 0,
+    source: str | Path | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_trained: Callable[[TrainResult], None] | None = None,
+) -> FittedFlow:
+    """Fit a density to a table that has been split: the second half of ``fit``.
+
+    Args:
+        split: What ``split_table`` returned.
+        model: As in ``fit``.
+        training: As in ``fit``.
+        seed: Seed of the training where ``training`` is not given.
+        source: As in ``fit``.
+        on_epoch: Called after every epoch.
+        on_trained: Called when training has ended, before the log-likelihoods of all rows are computed.
+
+    Returns:
+        As ``fit``.
+
+    Raises:
+        DataError: A batch of more rows than there are to train on.
+        ValueError: A model that cannot be had for such columns.
+        TrainingError: Training that cannot go on.
+
+    Example:
+        >>> import polars as pl
+        >>> rng = np.random.default_rng(0)
+        >>> frame = pl.DataFrame({"a": rng.normal(size=100), "b": rng.normal(size=100)})
+        >>> split = split_table(frame, DataConfig(condition=("b",)), seed=0)
+        >>> fit_split(split, training=TrainConfig(epochs=2, batch_size=64)).facts.stopped
+        'epochs'
+    """
+    rows, features = len(split.train), len(split.schema.columns)
+    model = model or default_model(rows, features)
+    training = training or default_training(rows, seed)
+    if training.batch_size > rows:
+        raise DataError(
+            f"a batch of {training.batch_size} rows is more than the {rows} training rows",
+            source=source,
+            remedy=f"Set the batch size to {rows} or less.",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        flow = table_flow(model, split.schema)
+    result = train(flow, split.train, split.valid, training, on_epoch=on_epoch)
+    if on_trained is not None:
+        on_trained(result)
+    parts = [score(flow, part.x, part.context) for part in (split.train, split.valid, split.test)]
+    means = [
+        _mean(e.value, p.weights) for e, p in zip(parts, (split.train, split.valid, split.test), strict=True)
+    ]
+    facts = TrainingFacts(
+        source="" if source is None else Path(source).name,
+        train_rows=rows,
+        valid_rows=len(split.valid),
+        test_rows=len(split.test),
+        train_log_prob=means[0],
+        valid_log_prob=means[1],
+        test_log_prob=means[2],
+        kind=parts[0].kind,
+        train_curve=tuple(result.train_curve),
+        valid_curve=tuple(result.valid_curve),
+        best_epoch=result.best_epoch,
+        stopped=result.stopped,
+        seconds=result.seconds,
+        config=training,
+        versions=library_versions(),
+    )
+    return FittedFlow(flow, model, split.schema, facts)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python, torch and this library."""
+    from .. import __version__
+
+    return {"pushforward": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+def _points(frame: pl.DataFrame, schema: TableSchema, data: DataConfig, source: str | Path | None) -> Points:
+    x = torch.from_numpy(to_matrix(frame, schema.columns, source=source, check_support=True))
+    context = torch.from_numpy(to_matrix(frame, schema.context, source=source)) if schema.context else None
+    return Points(x, context, None if data.weights is None else _weights(frame, data.weights, source))
+
+
+def _weights(frame: pl.DataFrame, name: str, source: str | Path | None) -> torch.Tensor:
+    from ..configs import ColumnSchema
+
+    weights = to_matrix(frame, [ColumnSchema(name=name)], source=source)[:, 0]
+    negative = np.flatnonzero(weights < 0)
+    if negative.size or not weights.sum() > 0:
+        raise DataError(
+            "weights must not be negative, and some must be positive",
+            source=source,
+            row=int(negative[0]) + 1 if negative.size else None,
+            column=name,
+            remedy="Give every row a weight of 0 or more.",
+        )
+    return torch.from_numpy(weights)
+
+
+def _take(points: Points, rows: Rows) -> Points:
+    index = torch.from_numpy(np.sort(rows))
+    context, weights = points.context, points.weights
+    return Points(
+        points.x[index],
+        None if context is None else context[index],
+        None if weights is None else weights[index],
+    )
+
+
+def _mean(values: torch.Tensor, weights: torch.Tensor | None) -> float:
+    values = values.double()
+    return float(values.mean() if weights is None else (weights * values).sum() / weights.sum())
