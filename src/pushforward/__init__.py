@@ -1,3 +1,90 @@
-"""Flow-based generative models: exact densities learned from data."""
+"""Flow-based generative models: exact densities learned from data.
+
+Names are imported when they are first used, so that ``import pushforward`` costs next to nothing.
+
+Example:
+    >>> import numpy as np, polars as pl
+    >>> import pushforward
+    >>> rng = np.random.default_rng(0)
+    >>> frame = pl.DataFrame({"a": rng.normal(size=100), "b": rng.normal(size=100)})
+    >>> fitted = pushforward.fit(frame, training=pushforward.TrainConfig(epochs=2, batch_size=64))
+    >>> fitted.flow.sample((3,)).shape
+    torch.Size([3, 2])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .artifact import FittedFlow as FittedFlow
+    from .artifact import load as load
+    from .artifact import save as save
+    from .configs import MODELS as MODELS
+    from .configs import ColumnSchema as ColumnSchema
+    from .configs import DataConfig as DataConfig
+    from .configs import GlowConfig as GlowConfig
+    from .configs import IAFConfig as IAFConfig
+    from .configs import MADEConfig as MADEConfig
+    from .configs import MAFConfig as MAFConfig
+    from .configs import ModelConfig as ModelConfig
+    from .configs import NICEConfig as NICEConfig
+    from .configs import NSFConfig as NSFConfig
+    from .configs import NSFCouplingConfig as NSFCouplingConfig
+    from .configs import PlanarConfig as PlanarConfig
+    from .configs import RadialConfig as RadialConfig
+    from .configs import RealNVPConfig as RealNVPConfig
+    from .configs import SylvesterConfig as SylvesterConfig
+    from .configs import TableSchema as TableSchema
+    from .configs import TrainConfig as TrainConfig
+    from .configs import TrainingFacts as TrainingFacts
+    from .data import read_table as read_table
+    from .flows import Flow as Flow
+    from .flows import build_flow as build_flow
+    from .flows import score as score
+    from .training import fit as fit
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "artifact": ("FittedFlow", "load", "save"),
+    "configs": (
+        "MODELS",
+        "ColumnSchema",
+        "DataConfig",
+        "GlowConfig",
+        "IAFConfig",
+        "MADEConfig",
+        "MAFConfig",
+        "ModelConfig",
+        "NICEConfig",
+        "NSFConfig",
+        "NSFCouplingConfig",
+        "PlanarConfig",
+        "RadialConfig",
+        "RealNVPConfig",
+        "SylvesterConfig",
+        "TableSchema",
+        "TrainConfig",
+        "TrainingFacts",
+    ),
+    "data": ("read_table",),
+    "flows": ("Flow", "build_flow", "score"),
+    "training": ("fit",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604 (all are strings)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,97 @@
+"""Files that a command reads and writes, checked before the work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ArtifactError, DataError, OutputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ..artifact import FittedFlow
+
+STDOUT = "-"
+
+
+def check_output(output: Path, inputs: Sequence[Path | None], *, suffixes: Sequence[str] = ()) -> None:
+    """Check that a file can be written, and that it is none of those that are read.
+
+    Raises:
+        OutputError: It cannot be written, or would replace an input, or has none of the suffixes that are known.
+    """
+    from ..data import check_writable
+
+    if suffixes and output.suffix.lower() not in suffixes:
+        raise OutputError(
+            f"{output}: cannot tell the format from the suffix {output.suffix!r}. "
+            f"End the name in {' or '.join(suffixes)}."
+        )
+    for path in inputs:
+        if path is not None and path.exists() and output.exists() and output.samefile(path):
+            raise OutputError(f"{output}: is the input, which would be replaced. Choose another path.")
+    check_writable(output)
+
+
+def load_model(path: Path) -> FittedFlow:
+    """Load a saved flow.
+
+    Raises:
+        ArtifactError: A table stands in the place of the saved flow, or it cannot be read.
+        DataError: There is no such file.
+    """
+    from ..artifact import load
+    from ..data.readers import SUFFIXES, suffix_of
+
+    if suffix_of(path, SUFFIXES) is not None:
+        raise ArtifactError(
+            f"{path}: is a table by its name, not a saved flow. The saved flow comes first, then the table."
+        )
+    return load(path)
+
+
+def check_table(path: Path) -> None:
+    """Check that a table is not a saved flow; all else is checked by who reads it.
+
+    Raises:
+        DataError: It is one.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(64)
+    if b'{"__metadata__":{"pushforward"' in head:
+        raise DataError(
+            "is a saved flow, not a table",
+            source=path,
+            remedy="Give a table of rows: CSV, TSV, Parquet, .npy or .npz.",
+        )
+
+
+def to_stdout(output: Path) -> bool:
+    """Return whether the output is ``-``: rows as CSV on standard output."""
+    return str(output) == STDOUT
+
+
+@contextmanager
+def table_sink(output: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Give a function that appends rows to a table: a file, whole or not at all, or standard output."""
+    if not to_stdout(output):
+        from ..data import TableWriter
+
+        with TableWriter(output) as writer:
+            yield writer.write
+        return
+    first = True
+
+    def write(frame: pl.DataFrame) -> None:
+        nonlocal first
+        sys.stdout.write(frame.write_csv(include_header=first))
+        first = False
+
+    yield write
+    sys.stdout.flush()

@@ -1,0 +1,139 @@
+"""What the user writes after an option, as values."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from ..errors import PushforwardError
+
+Ends = tuple[float | None, float | None]
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+class UsageError(PushforwardError):
+    """An option or a settings file that cannot be understood."""
+
+    exit_code = 2
+
+
+def duration(text: str) -> float:
+    """Return the seconds that a text stands for.
+
+    Raises:
+        UsageError: No duration, or none of more than 0 seconds.
+
+    Example:
+        >>> [duration(text) for text in ("90", "90s", "10m", "1h30m")]
+        [90.0, 90.0, 600.0, 5400.0]
+    """
+    match = _DURATION.fullmatch(text.strip())
+    parts = match.groups() if match else ()
+    seconds = sum(
+        float(part) * unit for part, unit in zip(parts, _UNITS.values(), strict=False) if part is not None
+    )
+    if not seconds > 0:
+        raise UsageError(f"--max-time: expected a time such as 90, 90s, 10m or 1h30m, got {text!r}")
+    return seconds
+
+
+def names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the column names of an option that may be repeated, each text holding names with commas between.
+
+    A name with a comma in it stands in double quotes.
+
+    Example:
+        >>> names(["a,b", '"c,d"'])
+        ('a', 'b', 'c,d')
+    """
+    rows = csv.reader(texts, skipinitialspace=True)
+    return tuple(name for row in rows for name in row if name)
+
+
+def ends(option: str, texts: Sequence[str]) -> dict[str, Ends]:
+    """Return the ends of columns given as COL=LOW:HIGH; an end that is left out, or infinite, is open.
+
+    Raises:
+        UsageError: Another form, or a column given twice.
+
+    Example:
+        >>> ends("--bounds", ["size=0:", "share=0:1"])
+        {'size': (0.0, None), 'share': (0.0, 1.0)}
+    """
+    result: dict[str, Ends] = {}
+    for text in texts:
+        name, _, interval = text.rpartition("=")
+        low, colon, high = interval.partition(":")
+        try:
+            pair = _end(low, -math.inf), _end(high, math.inf)
+        except ValueError:
+            colon = ""
+        if not name or not colon:
+            raise UsageError(f"{option}: expected COL=LOW:HIGH, such as size=0:10 or size=0:, got {text!r}")
+        if name in result:
+            raise UsageError(f"{option}: column {name!r} is given twice")
+        result[name] = pair
+    return result
+
+
+def circles(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Return the ends of the circles of columns given as COL=LOW:HIGH.
+
+    Raises:
+        UsageError: As ``ends``, or an open end.
+    """
+    result = {}
+    for name, (low, high) in ends("--periodic", texts).items():
+        if low is None or high is None:
+            raise UsageError(f"--periodic: column {name!r} needs both ends, such as {name}=0:360")
+        result[name] = (low, high)
+    return result
+
+
+def values(texts: Sequence[str]) -> dict[str, int | float]:
+    """Return the values of columns given as COL=VALUE.
+
+    Raises:
+        UsageError: Another form, or a column given twice.
+
+    Example:
+        >>> values(["age=30", "size=1.5"])
+        {'age': 30, 'size': 1.5}
+    """
+    result: dict[str, int | float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        value = _number(number)
+        if not name or not math.isfinite(value):
+            raise UsageError(f"--set: expected COL=VALUE with a number, such as age=30, got {text!r}")
+        if name in result:
+            raise UsageError(f"--set: column {name!r} is given twice")
+        result[name] = value
+    return result
+
+
+def closest(name: str, known: Sequence[str]) -> str:
+    """Return a question that names the closest known spelling, with a space before it, or nothing."""
+    close = get_close_matches(name, known, n=1)
+    return f" Is {close[0]!r} meant?" if close else ""
+
+
+def _end(text: str, open_end: float) -> float | None:
+    value = float(text) if text.strip() else open_end
+    if math.isnan(value):
+        raise ValueError("an end must be a number, got NaN")
+    return None if value == open_end else value
+
+
+def _number(text: str) -> int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return math.nan

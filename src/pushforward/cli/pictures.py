@@ -1,0 +1,63 @@
+"""``pushforward plot`` and ``pushforward demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .files import check_output, check_table, load_model
+from .text import console
+
+_FIGURES = (".png", ".pdf", ".svg")
+
+
+def plot(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved flow.", show_default=False)],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Rows to hold it against.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The figure: .png, .pdf or .svg.", show_default=False
+        ),
+    ],
+) -> None:
+    """Draw how a fitted density meets a table."""
+    check_output(output, [model, table], suffixes=_FIGURES)
+    out = console(stderr=True)
+    with out.status(f"Reading {model}") as status:
+        fitted = load_model(model)
+        check_table(table)
+        from ..data import atomic_path, read_table, to_matrix
+
+        frame = read_table(table, [*fitted.schema.names, *fitted.schema.context_names])
+        for columns in (fitted.schema.columns, fitted.schema.context):
+            if columns:
+                to_matrix(frame, columns, source=table)
+        status.update("Drawing")
+        from ..report.plots import plot_fit
+
+        with atomic_path(output) as temporary:
+            plot_fit(fitted, frame, temporary)
+    out.print(f"Saved {output}.", soft_wrap=True)
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the page and its models go.")
+    ] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A shorter one, with less training.")] = False,
+) -> None:
+    """Fit toys, images and a table; write a page.
+
+    The page, index.html, stands for itself: planar and spline flows on a checkerboard, handwritten digits, and a real
+    table with its most anomalous rows. No network is needed.
+    """
+    out = console()
+    from ..report.demo import run_demo
+
+    page = run_demo(output, quick=quick, console=out)
+    out.print(f"Open {page} in a browser.", style="bold", soft_wrap=True)

@@ -1,0 +1,176 @@
+"""``pushforward sample``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..configs import ColumnSchema
+from .files import check_output, check_table, load_model, table_sink, to_stdout
+from .options import UsageError, closest, values
+from .text import clock, console, counted, listing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from ..artifact import FittedFlow
+
+_CHUNK_ROWS = 8192
+_DEFAULT_ROWS = 1000
+
+
+def sample(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved flow.", show_default=False)],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help=".csv or .parquet; - is standard output.",
+            show_default=False,
+        ),
+    ],
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--rows",
+            min=1,
+            help=f"Rows to draw, {_DEFAULT_ROWS}; with --context for each of its rows, 1.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Equal seeds draw equal rows.")] = 0,
+    temperature: Annotated[
+        float,
+        typer.Option(metavar="T", min=0, help="Below 1 draws closer to the centre of the latent space."),
+    ] = 1.0,
+    context: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="Rows to condition on, for a conditional model."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="COL=VALUE", help="A value to condition on. Repeatable."),
+    ] = None,
+) -> None:
+    """Draw rows from a fitted density.
+
+    The columns are those it was fitted on, whole numbers where they were; then those conditioned on. With --context
+    the draws for its first row come first.
+    """
+    from ..data.writers import WRITTEN_SUFFIXES
+
+    if context is not None and set_:
+        raise UsageError("give --context or --set, not both")
+    fixed = values(set_ or [])
+    if not to_stdout(output):
+        check_output(output, [model, context], suffixes=WRITTEN_SUFFIXES)
+    each = rows or (_DEFAULT_ROWS if context is None else 1)
+    out = console(stderr=True)
+    with out.status(f"Reading {model}") as status:
+        fitted = load_model(model)
+        _check_conditions(fitted, model, context, fixed)
+        import torch
+
+        generator, written, started = torch.Generator().manual_seed(seed), 0, time.monotonic()
+        with table_sink(output) as write:
+            for size, given in _chunks(fitted, each, context, fixed):
+                x = fitted.flow.sample(
+                    (size,) if given is None else (),
+                    None if given is None else torch.from_numpy(given.matrix),
+                    temperature=temperature,
+                    generator=generator,
+                )
+                frame = _frame(x.numpy(), fitted.schema.columns)
+                write(frame if given is None else frame.hstack(given.frame))
+                written += size
+                status.update(f"{counted(written, 'row')} drawn")
+    seconds = time.monotonic() - started
+    per = "" if context is None else f", {each:,} for each row of {context}"
+    pace = f" ({written / seconds:,.0f} rows/s)" if written >= _DEFAULT_ROWS else ""
+    out.print(f"{counted(written, 'row')} drawn in {clock(seconds)}{pace}{per}.", soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Conditions, one for each row to draw: as the flow takes them, and as they stand in the output."""
+
+    matrix: NDArray[np.float64]
+    frame: pl.DataFrame
+
+
+def _check_conditions(
+    fitted: FittedFlow, model: Path, context: Path | None, fixed: Mapping[str, int | float]
+) -> None:
+    wanted = fitted.schema.context_names
+    if not wanted:
+        if context is not None or fixed:
+            raise UsageError(f"{model}: is not conditional, so there is nothing for --context or --set to do")
+        return
+    if context is None and not fixed:
+        options = " ".join(f"--set {name}=..." for name in wanted)
+        raise UsageError(
+            f"{model}: is the density of {listing(fitted.schema.names)} given {listing(wanted)}. "
+            f"Give {options}, or --context TABLE"
+        )
+    if context is not None:
+        check_table(context)
+        return
+    for name in fixed:
+        if name not in wanted:
+            raise UsageError(
+                f"--set: {model} is not conditioned on {name!r}, but on {', '.join(map(repr, wanted))}."
+                f"{closest(name, wanted)}"
+            )
+    missing = [name for name in wanted if name not in fixed]
+    if missing:
+        raise UsageError(f"--set: a value for {', '.join(map(repr, missing))} is missing")
+
+
+def _chunks(
+    fitted: FittedFlow, each: int, context: Path | None, fixed: Mapping[str, int | float]
+) -> Iterator[tuple[int, _Given | None]]:
+    """Yield numbers of rows to draw, with their conditions where the model has any."""
+    columns = fitted.schema.context
+    if not columns:
+        for start in range(0, each, _CHUNK_ROWS):
+            yield min(_CHUNK_ROWS, each - start), None
+        return
+    import numpy as np
+    import polars as pl
+
+    from ..data import iter_table, to_matrix
+
+    names, first = [c.name for c in columns], 1
+    frames = (
+        iter([pl.DataFrame({name: [fixed[name]] for name in names})])
+        if context is None
+        else iter_table(context, names, _CHUNK_ROWS)
+    )
+    for frame in frames:
+        matrix = to_matrix(frame, columns, source=context, first_row=first)
+        first += frame.height
+        for start in range(0, frame.height * each, _CHUNK_ROWS):
+            index = np.arange(start, min(start + _CHUNK_ROWS, frame.height * each)) // each
+            yield len(index), _Given(matrix[index], frame[index])
+
+
+def _frame(x: NDArray[np.float64], columns: Sequence[ColumnSchema]) -> pl.DataFrame:
+    """Return drawn rows as a table, whole numbers as such."""
+    import polars as pl
+
+    return pl.DataFrame(
+        [
+            pl.Series(column.name, x[:, j]).cast(pl.Int64 if column.integer else pl.Float64)
+            for j, column in enumerate(columns)
+        ]
+    )
