@@ -72,7 +72,7 @@ def train(
     r"""Fit a flow by maximum likelihood and leave it with the weights of the epoch with the best validation loss.
 
     AdamW under a linear warm-up and a cosine decay, with clipped gradients. The preprocess and data-dependent
-    parameters are fitted to the training points first. A step whose gradient is not finite is skipped.
+    parameters are fitted to the training points first. A step whose loss or gradient is not finite is skipped.
 
     Args:
         flow: The flow; changed in place, and moved to the CPU at the end.
@@ -87,7 +87,8 @@ def train(
         best weights so far are kept.
 
     Raises:
-        TrainingError: Too many steps in a row without a finite gradient.
+        TrainingError: Too many steps in a row without a finite loss and gradient, or no epoch with a finite
+            validation loss.
 
     References:
         Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2019. https://arxiv.org/abs/1711.05101
@@ -137,12 +138,12 @@ def train(
                 fabric.backward(loss)
                 norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
                 clock.steps += 1
-                if not bool(torch.isfinite(norm)):
+                if not bool(torch.isfinite(norm + loss.detach())):
                     skipped += 1
                     if skipped > _MOST_SKIPPED_STEPS:
                         raise TrainingError(
-                            f"training stopped in epoch {epoch}: {skipped} steps in a row had a gradient that is not "
-                            "finite. Try a smaller learning rate, or look for extreme values in the data."
+                            f"training stopped in epoch {epoch}: {skipped} steps in a row had a loss or gradient that "
+                            "is not finite. Try a smaller learning rate, or look for extreme values in the data."
                         )
                     continue
                 skipped = 0
@@ -177,6 +178,11 @@ def train(
         result.stopped = "interrupt"
         if result.best_epoch == 0:
             best = deepcopy(flow.state_dict())
+    if result.best_epoch == 0 and result.stopped != "interrupt":
+        raise TrainingError(
+            f"no epoch of {len(result.valid_curve)} had a finite validation loss. Try a smaller learning rate, "
+            "or look for validation rows far from all training rows."
+        )
     flow.load_state_dict(best)
     flow.to("cpu")
     result.seconds = time.monotonic() - started
