@@ -1,0 +1,140 @@
+"""One column of a table as numbers, or the reason why it has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pushforward.errors import DataError
+
+WHOLE_LIMIT = 2.0**53
+"""Whole numbers below it have a float64 to themselves."""
+
+_EPSILON = float(np.finfo(np.float64).eps)
+_EPSILON_SINGLE = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a column stands, for messages.
+
+    Attributes:
+        source: The file or argument.
+        column: The column's name.
+        first_row: Number of its first value in the file, counted from 1.
+    """
+
+    source: str | Path | None
+    column: str
+    first_row: int = 1
+
+    def error(self, problem: str, index: int | None, remedy: str) -> DataError:
+        """An error about the value at an index of the column, or about the whole of it."""
+        row = None if index is None else self.first_row + index
+        return DataError(problem, source=self.source, row=row, column=self.column, remedy=remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Finite numbers of one column.
+
+    Attributes:
+        numbers: The values, (rows,).
+        rounding: Relative spacing of the numbers as they were stored: the machine epsilon of their type.
+    """
+
+    numbers: NDArray[np.float64]
+    rounding: float
+
+
+def read_column(series: pl.Series, place: Place) -> Values:
+    """The values of a column, checked.
+
+    Text is taken where all of it reads as numbers: in a text table so is any column, until a chunk of it says
+    more.
+
+    Raises:
+        DataError: Other text, dates, lists; missing or infinite values; integers beyond 2**53.
+    """
+    dtype = series.dtype
+    if dtype.is_temporal():
+        raise place.error(
+            f"holds dates or times ({dtype})", None, "Convert it to seconds, or leave it out with --drop."
+        )
+    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        series = _parsed(series.cast(pl.String), place)
+    elif not (dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Null)):
+        raise place.error(f"holds {dtype}, not numbers", None, "Leave it out with --drop.")
+    missing = series.is_null() | series.is_nan() if series.dtype.is_float() else series.is_null()
+    count = missing.sum()
+    if count:
+        rows = f"rows {place.first_row} to {place.first_row + len(series) - 1}"
+        number = "the only one" if count == 1 else f"the first of {count}"
+        raise place.error(
+            f"missing value, {number} in {rows}",
+            missing.arg_max(),
+            "Fill the gaps, or leave out these rows or this column.",
+        )
+    numbers = series.cast(pl.Float64).to_numpy()
+    if dtype.is_integer():
+        vast = np.abs(numbers) >= WHOLE_LIMIT
+        if vast.any():
+            index = int(np.argmax(vast))
+            raise place.error(
+                f"the integer {series[index]} reaches 2**53, where a 64-bit float loses whole numbers",
+                index,
+                "Subtract an offset; or, if it is an identifier, leave the column out with --drop.",
+            )
+    infinite = ~np.isfinite(numbers)
+    if infinite.any():
+        index = int(np.argmax(infinite))
+        raise place.error(
+            f"infinite value {float(numbers[index])!r}",
+            index,
+            "Replace it by a number, or leave out the row.",
+        )
+    return Values(numbers, _EPSILON_SINGLE if dtype == pl.Float32 else _EPSILON)
+
+
+def on_grid(values: Values, step: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The nearest multiples of a step, and whether each value is one but for rounding.
+
+    The step is the fraction that its digits mean, and a multiple is the float64 nearest to the true one: 0.3, and
+    not 3 * 0.1.
+    """
+    numbers, ratio = values.numbers, Fraction(repr(step))
+    with np.errstate(over="ignore"):  # a vast number is off the grid
+        cells = np.rint(numbers * ratio.denominator / ratio.numerator)
+        nearest = cells * ratio.numerator / ratio.denominator
+    tolerance = 8 * values.rounding * np.maximum(np.abs(numbers), step)
+    return nearest, np.abs(numbers - nearest) <= tolerance
+
+
+def _parsed(series: pl.Series, place: Place) -> pl.Series:
+    bare = series.str.strip_chars()
+    numbers = bare.cast(pl.Float64, strict=False)
+    bad = numbers.is_null() & series.is_not_null()
+    if not bad.any():
+        return numbers
+    index = bad.arg_max() or 0
+    value = str(series[index])
+    remedy = "Encode it as numbers, or leave it out with --drop."
+    if _is_date(value):
+        remedy = "Convert dates to seconds, or leave the column out with --drop."
+    elif "," in value and bare[index].replace(",", ".", 1).replace(".", "", 1).lstrip("-").isdigit():
+        remedy = "Write decimal points, not commas."
+    raise place.error(f"text where a number is expected: {value[:60]!r}", index, remedy)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text.strip())
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,305 @@
+"""Discrete and continuous columns are told apart, and every value that a flow cannot take is named."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pushforward.configs.schema import ColumnSchema
+from pushforward.data import check_fittable, infer_schema, iter_table, to_matrix
+from pushforward.errors import DataError
+
+A = ColumnSchema(name="a")
+
+
+def step_of(values: object, dtype: pl.DataType | None = None) -> float | None:
+    frame = pl.DataFrame({"a": pl.Series(values, dtype=dtype)})
+    return infer_schema(frame).columns[0].step
+
+
+@given(
+    values=st.lists(st.integers(-(2**53) + 1, 2**53 - 1), min_size=1, max_size=20),
+    as_float=st.booleans(),
+)
+def test_whole_numbers_are_discrete_however_stored_and_come_back_exactly(
+    values: list[int], as_float: bool
+) -> None:
+    frame = pl.DataFrame({"a": pl.Series(values, dtype=pl.Float64 if as_float else pl.Int64)})
+    schema = infer_schema(frame)
+    assert schema.columns[0].step == 1
+    assert to_matrix(frame, schema.columns)[:, 0].tolist() == values
+
+
+@given(
+    k=st.integers(1, 6),
+    cells=st.lists(st.integers(-(10**4), 10**4), min_size=1, max_size=20),
+    single=st.booleans(),
+    noisy=st.booleans(),
+)
+def test_repeated_decimals_are_discrete_and_come_back_as_the_decimals_written(
+    k: int, cells: list[int], single: bool, noisy: bool
+) -> None:
+    """With a value that needs all k digits; stored in 32 bits, or carrying the rounding of a sum."""
+    cells = [*cells, 1, 2]
+    written = [float(f"{cell}e-{k}") for cell in cells] * 2
+    stored = [value * (1 + 2**-52) for value in written] if noisy else written
+    frame = pl.DataFrame({"a": pl.Series(stored, dtype=pl.Float32 if single else pl.Float64)})
+    schema = infer_schema(frame)
+    if single and max(map(abs, cells)) > 2**24 / 64:
+        return  # 32 bits cannot tell such a grid from any other numbers
+    assert schema.columns[0].step == 10.0**-k
+    assert to_matrix(frame, schema.columns)[:, 0].tolist() == written
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        pytest.param([0.5, 0.5, 1.25, 3.0], 0.01, id="half of the rows repeat"),
+        pytest.param([0.5, 0.5, 1.25, 3.0, 4.0], None, id="fewer do"),
+        pytest.param([1 / 3, 1 / 3, 2 / 3, 2 / 3], None, id="no decimal grid"),
+        pytest.param([1e-7, 1e-7, 3e-7, 3e-7], None, id="finer than six digits"),
+        pytest.param([1e9 + 0.123457, 1e9 + 0.123457], None, id="grid as fine as the rounding"),
+        pytest.param([1e300, 1e300, 2.0], None, id="whole but beyond 2**53"),
+        pytest.param([1e300, 1e300, 2.5, 2.5], None, id="vast"),
+        pytest.param([2.0**53, 1.0], None, id="at 2**53"),
+        pytest.param([2.0, 3.0, -0.0], 1.0, id="whole floats"),
+        pytest.param([True, False], 1.0, id="booleans"),
+        pytest.param([Decimal("0.10"), Decimal("0.10")], 0.1, id="decimals"),
+    ],
+)
+def test_what_counts_as_discrete(values: list[object], step: float | None) -> None:
+    assert step_of(values) == step
+
+
+def test_a_sample_of_a_density_is_continuous_also_when_rounded_to_six_digits() -> None:
+    values = np.random.default_rng(0).normal(size=2000)
+    assert step_of(values) is None
+    assert step_of(values.round(6)) is None
+    assert step_of(values.round(1)) == 0.1
+
+
+def test_roles_bounds_and_circles() -> None:
+    frame = pl.DataFrame({"n": [1, 2], "day": [1, 2], "t": ["x", "y"], "p": [0.1, 0.7], "angle": [0, 90]})
+    schema = infer_schema(
+        frame,
+        condition=["day"],
+        exclude=["t"],
+        bounds={"p": (0, 1), "n": (0, None)},
+        periodic={"angle": (0, 360)},
+    )
+    assert schema.columns == (
+        ColumnSchema(name="n", low=0, step=1.0),
+        ColumnSchema(name="p", low=0, high=1),
+        ColumnSchema(name="angle", low=0, high=360, periodic=True),
+    )
+    assert schema.context == (ColumnSchema(name="day"),)
+
+
+FRAME = pl.DataFrame({"height": [1.5, 1.7], "age": [3, 4], "": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"condition": ["heigth"]}, r"t\.csv, column 'heigth': no such column, to be conditioned on; the table has "
+         r"'height', 'age', ''\. Is 'height' meant\?"),
+        ({"exclude": ["AGE"]}, r"column 'AGE': no such column, to be excluded.*Is 'age' meant\?"),
+        ({"bounds": {"x": (0, 1)}}, "column 'x': no such column, to be given bounds"),
+        ({"periodic": {"x": (0, 1)}}, "column 'x': no such column, to be declared periodic"),
+        ({"condition": ["age"], "exclude": ["age"]}, "'age': the column cannot be both conditioned on and excluded"),
+        ({"condition": ["age"], "bounds": {"age": (0, 1)}}, "cannot be both conditioned on and given bounds"),
+        ({"exclude": ["age"], "periodic": {"age": (0, 1)}}, "cannot be both excluded and declared periodic"),
+        ({"exclude": ["age", "age"]}, "column 'age': excluded twice"),
+        ({"condition": ["height", "age"], "exclude": [""]}, r"t\.csv: no column is left to model\. Exclude"),
+        ({"exclude": [""], "bounds": {"age": (1, 0)}}, "column 'age': low must be below high"),
+        ({}, r"t\.csv: column number 3 has no name.*index=False"),
+    ],
+)  # fmt: skip
+def test_roles_that_cannot_be(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        infer_schema(FRAME, source="t.csv", **arguments)  # type: ignore[arg-type]
+
+
+def dated(value: object) -> list[object]:
+    return [value, value]
+
+
+BAD: dict[str, tuple[pl.Series, str]] = {
+    "null": (
+        pl.Series([1.0, None, None]),
+        r"row 2, column 'a': missing value, the first of 2 in rows 1 to 3\. Fill",
+    ),
+    "NaN": (pl.Series([1.0, 2.0, np.nan]), "row 3, column 'a': missing value, the only one in rows 1 to 3"),
+    "null integer": (pl.Series([None, 2]), "row 1, column 'a': missing value"),
+    "nothing else": (pl.Series([None, None]), "row 1, column 'a': missing value, the first of 2"),
+    "no text": (pl.Series([None, None], dtype=pl.String), "row 1, column 'a': missing value, the first of 2"),
+    "infinite": (pl.Series([1.0, -np.inf]), "row 2, column 'a': infinite value -inf. Replace"),
+    "text": (
+        pl.Series([None, "1", " 2.5", "n/k"]),
+        r"row 4, column 'a': text where.*'n/k'\. Encode .*--drop",
+    ),
+    "category": (pl.Series(["u", "v"], dtype=pl.Categorical), "row 1, column 'a': text where a number.*'u'"),
+    "decimal comma": (pl.Series(["1.5", "-1,5"]), r"row 2, .*'-1,5'\. Write decimal points, not commas"),
+    "date as text": (
+        pl.Series(["2024-03-01 12:00"]),
+        r"row 1, .*'2024-03-01 12:00'\. Convert dates to seconds",
+    ),
+    "date": (
+        pl.Series(dated(date(2024, 3, 1))),
+        r"column 'a': holds dates or times \(Date\)\. Convert it to seconds",
+    ),
+    "datetime": (pl.Series(dated(datetime(2024, 3, 1, tzinfo=UTC))), r"dates or times.*seconds"),
+    "time": (pl.Series(dated(time(1))), "dates or times.*seconds"),
+    "duration": (pl.Series(dated(timedelta(1))), "dates or times.*seconds"),
+    "list": (pl.Series([[1.0], [2.0]]), r"column 'a': holds List\(Float64\), not numbers.*--drop"),
+    "binary": (pl.Series([b"1"]), "holds Binary, not numbers"),
+    "vast": (
+        pl.Series([1, -(2**53)]),
+        r"row 2, column 'a': the integer -9007199254740992 reaches 2\*\*53.*offset",
+    ),
+    "unsigned": (
+        pl.Series([1, 2**64 - 1], dtype=pl.UInt64),
+        r"row 2, column 'a': the integer 18446744073709551615",
+    ),
+    "beyond": (pl.Series([2**63], dtype=pl.Int128), "row 1, column 'a': the integer 9223372036854775808"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("before", [0, 7])
+def test_a_value_that_is_no_number_is_named_with_its_row_and_a_remedy(case: str, before: int) -> None:
+    series, message = BAD[case]
+    frame = pl.DataFrame({"b": pl.Series([1] * len(series)), "a": series})
+    with pytest.raises(DataError, match=rf"^t\.csv, .*{message}"):
+        to_matrix(frame, [ColumnSchema(name="b"), A], source="t.csv")
+    with pytest.raises(DataError, match=message):
+        infer_schema(frame, source="t.csv")
+    with pytest.raises(DataError, match=message):
+        infer_schema(frame, condition=["a"], source="t.csv")
+    infer_schema(frame, exclude=["a"])
+    with pytest.raises(DataError) as moved:
+        to_matrix(frame, [A], source="t.csv", first_row=1 + before)
+    with pytest.raises(DataError) as first:
+        to_matrix(frame, [A], source="t.csv")
+    assert moved.value.column == "a"
+    assert (moved.value.row or 0) == (first.value.row or 0) + (before if first.value.row else 0)
+
+
+def test_a_text_value_far_down_is_named_by_its_row_in_the_file_also_when_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    lines = ["a"] + [str(i / 8) for i in range(100_000)]
+    lines[90_000] = "offline"
+    path.write_text("\n".join(lines))
+    row = 1
+    with pytest.raises(
+        DataError, match=r"t\.csv, row 90000, column 'a': text where a number is expected: 'offline'"
+    ):
+        for chunk in iter_table(path, ["a"], 10_000):
+            to_matrix(chunk, [A], source=path, first_row=row)
+            row += chunk.height
+
+
+@given(
+    data=st.data(),
+    kind=st.sampled_from(["continuous", "discrete", "circle"]),
+    rows=st.integers(1, 10),
+)
+@settings(max_examples=100)
+def test_the_first_value_off_the_support_is_named(data: st.DataObject, kind: str, rows: int) -> None:
+    """Against a plain loop over the values."""
+    values = data.draw(st.lists(st.integers(-6, 6).map(lambda i: i / 2), min_size=rows, max_size=rows))
+    column = ColumnSchema(
+        name="a", low=-2.0, high=2.5, periodic=kind == "circle", step=0.5 if kind == "discrete" else None
+    )
+    inside = {
+        "continuous": lambda v: -2 < v < 2.5,
+        "discrete": lambda v: -2 <= v <= 2.5,
+        "circle": lambda v: -2 <= v < 2.5,
+    }[kind]
+    first = next((i for i, value in enumerate(values) if not inside(value)), None)
+    frame = pl.DataFrame({"a": values})
+    if kind != "circle":
+        assert to_matrix(frame, [column])[:, 0].tolist() == values
+    if first is None:
+        assert to_matrix(frame, [column], check_support=True)[:, 0].tolist() == values
+        return
+    words = {
+        "continuous": "not strictly between",
+        "discrete": "outside the declared bounds",
+        "circle": "off its circle",
+    }
+    remedy = {"continuous": "Widen the bound", "discrete": "Widen the bound", "circle": "modulo 4.5"}
+    with pytest.raises(
+        DataError, match=f"row {first + 1}, column 'a': {values[first]} is {words[kind]}.*{remedy[kind]}"
+    ):
+        to_matrix(frame, [column], check_support=True)
+
+
+def test_half_open_bounds_bound_one_side() -> None:
+    frame = pl.DataFrame({"a": [1e300, 0.5]})
+    assert to_matrix(frame, [ColumnSchema(name="a", low=0.0)], check_support=True).shape == (2, 1)
+    with pytest.raises(DataError, match=r"row 1, column 'a': 1e\+300 is not strictly between.* -inf and 7"):
+        to_matrix(frame, [ColumnSchema(name="a", high=7.0)], check_support=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "value", "message"),
+    [
+        (1.0, 2.5, "row 3, column 'a': 2.5 is not a whole number.*Round the column"),
+        (0.01, 2.505, "row 3, column 'a': 2.505 is not a multiple of 0.01"),
+        (5.0, 12.0, "row 3, column 'a': 12.0 is not a multiple of 5.0"),
+        (0.1, 1e308 / 3, "not a multiple of 0.1"),
+    ],
+)
+def test_a_discrete_column_off_its_grid_at_scoring(step: float, value: float, message: str) -> None:
+    frame = pl.DataFrame({"a": [5.0, 10.0, value]})
+    if value < 1e300:
+        with pytest.raises(DataError, match=message):
+            to_matrix(frame, [ColumnSchema(name="a", step=step)], source="t.csv")
+    assert to_matrix(frame[:2], [ColumnSchema(name="a", step=step)]).tolist() == [[5.0], [10.0]]
+
+
+@given(
+    fraction=st.sampled_from(["0.15", "2.5", "0.25", "3e-05", "1e-06", "7", "12.5"]),
+    cells=st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=10),
+)
+def test_multiples_of_any_decimal_step_come_back_as_the_decimals_written(
+    fraction: str, cells: list[int]
+) -> None:
+    written = [float(Decimal(fraction) * cell) for cell in cells]
+    frame = pl.DataFrame({"a": [float(fraction) * cell for cell in cells]})
+    assert to_matrix(frame, [ColumnSchema(name="a", step=float(fraction))])[:, 0].tolist() == written
+
+
+def test_columns_are_taken_by_name_and_order_and_numbers_may_be_text() -> None:
+    frame = pl.DataFrame({"t": ["x", "y"], "b": [True, False], "a": ["1.5", " 2.5"]})
+    matrix = to_matrix(frame, [A, ColumnSchema(name="b", step=1.0)])
+    assert matrix.tolist() == [[1.5, 1.0], [2.5, 0.0]]
+    assert matrix.dtype == np.float64
+    with pytest.raises(
+        DataError, match=r"t\.csv: column 'B' missing; the table has 't', 'b', 'a'\. Is 'b' meant\?"
+    ):
+        to_matrix(frame, [A, ColumnSchema(name="B")], source="t.csv")
+    with pytest.raises(DataError, match=r"t\.csv: no rows"):
+        to_matrix(frame.clear(), [A], source="t.csv")
+
+
+def test_too_few_rows_and_constant_columns_cannot_be_fitted() -> None:
+    columns = [ColumnSchema(name=name) for name in "abc"]
+    good = np.random.default_rng(0).normal(size=(10, 3))
+    check_fittable(good, columns, source="t.csv", minimum_rows=10)
+    with pytest.raises(DataError, match=r"t\.csv: 10 rows, but at least 11 are needed\. Give more rows\."):
+        check_fittable(good, columns, source="t.csv", minimum_rows=11)
+    good[:, [0, 2]] = 4.0, 5.0
+    with pytest.raises(
+        DataError,
+        match=r"t\.csv, column 'a': all 10 values are 4\.0, so it .*; neither have 'c'\. .*--drop a,c\.",
+    ):
+        check_fittable(good, columns, source="t.csv", minimum_rows=10)
