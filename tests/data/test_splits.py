@@ -115,5 +115,5 @@ def test_fractions_and_groups_are_checked() -> None:
         split_rows(10, seed=0, groups=np.arange(9))
     with pytest.raises(DataError, match="labels of groups are missing, or of several kinds"):
         split_rows(4, seed=0, groups=np.array(["a", "b", "c", None], dtype=object))
-    with pytest.raises(DataError, match="row 2: label of the group is missing. Give every row a label"):
+    with pytest.raises(DataError, match=r"row 2: label of the group is missing\. Give every row"):
         split_rows(4, seed=0, groups=np.array([1.0, np.nan, 2.0, 3.0]))
