@@ -25,7 +25,9 @@ def rows(name: str, count: int, seed: int) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="wall time of each training")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -33,7 +35,9 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(DENSITIES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads, seed {arguments.seed}\n")
+    print(
+        f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads, seed {arguments.seed}\n"
+    )
     print("| density | entropy | test NLL | standard error | NLL - entropy | epochs | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name in arguments.sets.split(","):

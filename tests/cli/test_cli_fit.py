@@ -255,3 +255,14 @@ def test_settings_of_the_tests_are_read(folder: Path) -> None:
     assert (folder / "tiny.toml").read_text() == TINY
     assert load(folder / "mixed.flow").model.hidden == (8,)  # type: ignore[union-attr]
     assert mixed().columns == ["a", "b", "c", "n", "tenths"]
+
+
+def test_continuous_columns_with_point_masses_are_named(folder: Path, tmp_path: Path) -> None:
+    frame = continuous().with_columns(b=pl.when(pl.col("a") > 6).then(0.25).otherwise(pl.col("b")))
+    share = frame.filter(pl.col("b") == 0.25).height / frame.height
+    frame.write_csv(tmp_path / "t.csv")
+    out = fit(folder, tmp_path / "t.csv", tmp_path / "m.flow").out
+    named = re.search(r"point masses b \((\d+)% are 0.25\)\n", out)
+    assert named is not None, out
+    assert abs(int(named[1]) / 100 - share) < 0.1
+    assert "point masses" not in fit(folder, folder / "mixed.csv", tmp_path / "n.flow").out
