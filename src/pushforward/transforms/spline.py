@@ -81,9 +81,7 @@ class RationalQuadraticSpline(ElementwiseMap):
             raise ValueError(f"bound must be positive and finite, got {bound}")
         self.bins, self.minimum, self.kinds = bins, minimum, frozenset(kinds)
         self.register_buffer("bound", limits.to(torch.get_default_dtype()))
-        each = torch.tensor(
-            [TAILS.index(tails)] if isinstance(tails, str) else [TAILS.index(t) for t in tails]
-        )
+        each = torch.tensor(TAILS.index(tails) if isinstance(tails, str) else [TAILS.index(t) for t in tails])
         if len({limits.numel(), each.numel()} - {1}) > 1:
             raise ValueError(
                 f"tails must be one or as many as the bounds, {limits.numel()}, got {each.numel()}"
@@ -101,7 +99,7 @@ class RationalQuadraticSpline(ElementwiseMap):
         theta = (u_in - x0) / w
         s, product = h / w, theta * (1 - theta)
         denominator = s + (d0 + d1 - 2 * s) * product
-        v = y0 + h * (s * theta.square() + d0 * product) / denominator
+        v = self._keep_inside(y0 + h * (s * theta.square() + d0 * product) / denominator)
         log_derivative = _log_derivative(theta, s, d0, d1)
         v, log_derivative = torch.where(inside, v, u), torch.where(inside, log_derivative, 0.0)
         return self._rotate(v, parameters, 1.0) * self.bound, log_derivative
@@ -116,8 +114,11 @@ class RationalQuadraticSpline(ElementwiseMap):
         a, b, c = h * (s - d0) + excess, h * d0 - excess, -s * rise
         # The true discriminant is positive; the clamp only keeps rounding from making it negative.
         root = (b.square() - 4 * a * c).clamp(min=torch.finfo(y.dtype).tiny).sqrt()
-        theta = 2 * c / (-b - root)
-        u = x0 + theta * w
+        # Of the two forms of the solution the one in which nothing cancels.
+        rising = b >= 0
+        theta = torch.where(rising, -2 * c, root - b) / torch.where(rising, b + root, 2 * a)
+        theta = theta.clamp(0.0, 1.0)
+        u = self._keep_inside(x0 + theta * w)
         log_derivative = -_log_derivative(theta, s, d0, d1)
         u, log_derivative = torch.where(inside, u, v), torch.where(inside, log_derivative, 0.0)
         return u * self.bound, log_derivative
@@ -136,11 +137,17 @@ class RationalQuadraticSpline(ElementwiseMap):
             # Slots: K-1 inner slopes, then the first, then the last; a circle uses the first at both ends and the
             # last slot is its rotation.
             inner, first, last = positive[..., : k - 1], positive[..., k - 1 : k], positive[..., k:]
-            linear, circular = (self.tail == 0)[:, None], (self.tail == 2)[:, None]
+            linear, circular = (self.tail == 0)[..., None], (self.tail == 2)[..., None]
             first = torch.where(linear, 1.0, first)
             last = torch.where(linear, 1.0, torch.where(circular, first, last))
             slopes = torch.cat([first, inner, last], -1)
-        return torch.cat([F.pad(corners, (1, 0), value=-1.0), slopes[..., None, :]], -2)
+        # The last corner is 1 and not what rounding makes of it, so that no point lies beyond.
+        corners = F.pad(F.pad(corners[..., :-1], (1, 0), value=-1.0), (0, 1), value=1.0)
+        return torch.cat([corners, slopes[..., None, :]], -2)
+
+    def _keep_inside(self, v: Tensor) -> Tensor:
+        # Rounding must not carry a point over the edge of a box, where it has no density.
+        return v.clamp(-1.0, 1.0) if "bounded" in self.kinds else v
 
     def _wrap(self, u: Tensor) -> Tensor:
         if "circular" not in self.kinds:

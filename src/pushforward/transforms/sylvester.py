@@ -94,7 +94,7 @@ class Sylvester(Transform):
         flat = self.source(context)
         zero = torch.zeros_like(flat[..., :1])
         entries = torch.cat([zero, zero + 1, flat], -1).index_select(-1, self.layout)
-        rows = entries.reshape(*entries.shape[:-1], -1, self.rank)
+        rows = entries.reshape(*entries.shape[:-1], features + 2 * self.rank + 1, self.rank)
         v, r, inner, b = torch.split(rows, [features, self.rank, self.rank, 1], dim=-2)
         diagonal = r.diagonal(dim1=-2, dim2=-1)
         scale, slope = bound_product(diagonal * inner.diagonal(dim1=-2, dim2=-1))
