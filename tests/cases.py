@@ -281,10 +281,16 @@ def model_id(case: tuple[str, int, tuple[int, ...]]) -> str:
     return f"model-{name}" + ("-context" if context else "") + ("-periodic" if angles else "")
 
 
-def model_case(case: tuple[str, int, tuple[int, ...]]) -> Case:
+def small_flow(case: tuple[str, int, tuple[int, ...]], features: int = FEATURES) -> Flow:
+    """A fresh flow; of fewer features than FEATURES, the angles are those among them."""
     name, context, angles = case
+    return build_flow(small_config(name), features, context, [i for i in angles if i < features])
+
+
+def model_case(case: tuple[str, int, tuple[int, ...]]) -> Case:
+    name, _, angles = case
     return Case(
-        lambda: build_flow(small_config(name), FEATURES, context, angles).transform,
+        lambda: small_flow(case).transform,
         ON_CYLINDER if angles else normal(NEAR.get(name, 2.0)),
         CYLINDER if angles else 0.0,
         CYLINDER if angles else 0.0,

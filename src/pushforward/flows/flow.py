@@ -306,7 +306,9 @@ class Flow(nn.Module):
         like = self._like
         if self.context_preprocess is not None and context is not None:
             check_event(self, "context", context, self.context_shape)
-            context = self.context_preprocess(context, like)[0]
+            context, log_abs_det = self.context_preprocess(context, like)
+            # Nothing has a density given what cannot be.
+            context = context.masked_fill(log_abs_det.isneginf().unsqueeze(-1), torch.nan)
         else:
             check_context(self, context, like.dtype, "that of the flow")
         return self.embed(context)
