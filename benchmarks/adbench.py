@@ -2,8 +2,8 @@
 
 Protocol: the normal rows of each table (y = 0), split 60/20/20 into training, validation and test rows by the seed;
 discrete columns are dequantised with one draw of noise for each row, the same for all models; every model is scored
-by its log-density at these rows. The validation rows choose the flow's epoch; BIC chooses the mixture; the test rows are
-used once. Prints a Markdown table.
+by its log-density at these rows. The validation rows choose the flow's epoch, BIC chooses the mixture, and the test
+rows are used once. Prints a Markdown table.
 
     python benchmarks/adbench.py 32_shuttle.npz 22_magic.gamma.npz 28_pendigits.npz
 """

@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from pushforward.configs import MODELS, TrainConfig, default_density_model
+from pushforward.configs import MODELS, TrainConfig
 from pushforward.data.densities import DENSITIES, density
 from pushforward.flows import build_flow, score
 from pushforward.training import Points, train
@@ -43,9 +43,8 @@ def main() -> None:
     for name in arguments.sets.split(","):
         target = density(name)
         x, valid, test = rows(name, 500_000, 1), rows(name, 20_000, 2), rows(name, 100_000, 3)
-        config = default_density_model() if arguments.model == "nsf" else MODELS[arguments.model]()
         torch.manual_seed(arguments.seed)
-        flow = build_flow(config, 2)
+        flow = build_flow(MODELS[arguments.model](), 2)
         settings = TrainConfig(
             epochs=1000,
             patience=1000,

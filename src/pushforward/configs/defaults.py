@@ -6,19 +6,18 @@ from .models import ModelConfig, NSFConfig
 from .training import TrainConfig
 
 
-def default_model(rows: int, features: int) -> ModelConfig:
+def default_model(rows: int) -> ModelConfig:
     """Return the model for a table: an autoregressive neural spline flow, narrower where rows are few.
 
     Args:
         rows: Training rows.
-        features: Modelled columns.
 
     Example:
-        >>> default_model(50_000, 8).layers
-        3
+        >>> default_model(50_000).hidden
+        (128, 128, 128)
     """
     width = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
-    return NSFConfig(layers=3, bins=8, hidden=(width, width))
+    return NSFConfig(hidden=(width, width, width))
 
 
 def default_training(rows: int, seed: int = 0) -> TrainConfig:
@@ -36,13 +35,3 @@ def default_training(rows: int, seed: int = 0) -> TrainConfig:
     steps_each = max(1, rows // batch)
     epochs = min(500, max(20, 6_000 // steps_each))
     return TrainConfig(epochs=epochs, batch_size=batch, patience=max(10, epochs // 5), seed=seed)
-
-
-def default_density_model() -> NSFConfig:
-    """Return the model for a two-dimensional density with sharp edges and plenty of samples.
-
-    Example:
-        >>> default_density_model().layers
-        3
-    """
-    return NSFConfig(layers=3, bins=8, hidden=(64, 64))

@@ -107,10 +107,10 @@ class NSFCouplingConfig(_Model):
 class NSFConfig(_Model):
     """Neural spline flow with autoregressive layers (Durkan et al., 2019): the most expressive discrete flow here."""
 
-    layers: int = 3
-    bins: int = 8
+    layers: int = 2
+    bins: int = 16
     bound: float = 5.0
-    hidden: Hidden = (128, 128)
+    hidden: Hidden = (64, 64, 64)
     activation: str = "relu"
 
 

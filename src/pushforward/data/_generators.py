@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pushforward.data import _curves
+from . import _curves
 
 Draw = Callable[[int, torch.Generator | None], Tensor]
 LogDensity = Callable[[Tensor], Tensor]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pushforward.errors import DataError
+from ..errors import DataError
 
 _REFUSED = {
     "O": ("Python objects", "Save it as an array of numbers; pickled objects are never loaded."),

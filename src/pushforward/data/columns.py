@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pushforward.errors import DataError
+from ..errors import DataError
 
 WHOLE_LIMIT = 2.0**53
 """Whole numbers below it have a float64 to themselves."""

@@ -14,8 +14,8 @@ from typing import IO
 
 import polars as pl
 
-from pushforward.data.names import check_names
-from pushforward.errors import DataError
+from ..errors import DataError
+from .names import check_names
 
 MISSING = ("NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "?")
 """What a text table may hold in the place of a missing value, besides nothing and NaN."""

@@ -50,8 +50,8 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
-from pushforward.data import _generators
-from pushforward.errors import PushforwardError
+from ..errors import PushforwardError
+from . import _generators
 
 _LARGEST = 1e100  # coordinates are cut to it, so that their squares are finite
 

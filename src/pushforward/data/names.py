@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pushforward.errors import DataError
+from ..errors import DataError
 
 _SHOWN = 20
 

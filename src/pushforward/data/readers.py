@@ -14,10 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pushforward.data.arrays import array_frame, array_names, load_array
-from pushforward.data.delimited import parsing_error, scan_delimited
-from pushforward.data.names import check_names, suggestion
-from pushforward.errors import DataError
+from ..errors import DataError
+from .arrays import array_frame, array_names, load_array
+from .delimited import parsing_error, scan_delimited
+from .names import check_names, suggestion
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz")
 """What the name of a table may end in."""

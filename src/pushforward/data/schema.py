@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pushforward.configs.schema import ColumnSchema, TableSchema
-from pushforward.data.columns import WHOLE_LIMIT, Place, Values, on_grid, read_column
-from pushforward.data.names import check_names, listed, suggestion
-from pushforward.errors import DataError
+from ..configs.schema import ColumnSchema, TableSchema
+from ..errors import DataError
+from .columns import WHOLE_LIMIT, Place, Values, on_grid, read_column
+from .names import check_names, listed, suggestion
 
 _DECIMALS = range(7)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pushforward.errors import DataError
+from ..errors import DataError
 
 Rows = NDArray[np.int64]
 

@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Self
 
 import polars as pl
 
-from pushforward.data.delimited import is_number
-from pushforward.errors import OutputError
+from ..errors import OutputError
+from .delimited import is_number
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetWriter  # type: ignore[import-untyped]

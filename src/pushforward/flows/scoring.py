@@ -12,7 +12,9 @@ SCORE_SAMPLES = 16
 _CHUNK_ROWS = 8192
 
 
-def score(flow: Flow, x: Tensor, context: Tensor | None = None, *, num_samples: int = SCORE_SAMPLES) -> Estimate:
+def score(
+    flow: Flow, x: Tensor, context: Tensor | None = None, *, num_samples: int = SCORE_SAMPLES
+) -> Estimate:
     """Return the log-density of each point, chunk by chunk and without gradient.
 
     Discrete elements are dequantised with one fixed set of noise vectors, the same for every point, so the score of a

@@ -15,8 +15,8 @@ from .preprocess import Preprocess
 def table_flow(model: ModelConfig, schema: TableSchema) -> Flow:
     """Build the flow of a table, with fresh weights and a preprocess that still has to be fitted.
 
-    Discrete columns are dequantised, bounded columns mapped onto the line and periodic ones onto the circle; heavy tails
-    are drawn in and all but angles standardised. The same holds for tails and scales of the columns conditioned on.
+    Discrete columns are dequantised, bounded columns mapped onto the line and periodic ones onto the circle; heavy
+    tails are drawn in and all but angles standardised. The columns conditioned on get the same maps.
 
     Args:
         model: The model between preprocessed columns and latent.

@@ -180,8 +180,8 @@ def fit_split(
         >>> fit_split(split, training=TrainConfig(epochs=2, batch_size=64)).facts.stopped
         'epochs'
     """
-    rows, features = len(split.train), len(split.schema.columns)
-    model = model or default_model(rows, features)
+    rows = len(split.train)
+    model = model or default_model(rows)
     training = training or default_training(rows, seed)
     if training.batch_size > rows:
         raise DataError(

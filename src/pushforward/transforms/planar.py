@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pushforward.networks import ParameterSource
-
+from ..networks import ParameterSource
 from .base import Transform
 from .roots import solve_monotone
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pushforward.networks import ParameterSource
-
+from ..networks import ParameterSource
 from .base import Transform
 from .planar import MIN_SLOPE, positive
 

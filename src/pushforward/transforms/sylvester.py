@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pushforward.networks import ParameterSource
-
+from ..networks import ParameterSource
 from .base import Transform
 from .planar import bound_product, solve_tanh, tanh_slope
 

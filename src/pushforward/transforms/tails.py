@@ -72,7 +72,9 @@ class CompressTails(Transform):
         u = (x - self.loc.to(x.dtype)) / scale
         # log sqrt(1 + u^2) without squaring, which would overflow in the far tail.
         log_derivative = -scale.log() - torch.log(torch.hypot(u, torch.ones_like(u)))
-        return torch.where(self.heavy, torch.asinh(u), x), torch.where(self.heavy, log_derivative, 0.0).sum(-1)
+        return torch.where(self.heavy, torch.asinh(u), x), torch.where(self.heavy, log_derivative, 0.0).sum(
+            -1
+        )
 
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         scale = self.scale.to(y.dtype)
