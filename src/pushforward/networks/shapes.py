@@ -23,7 +23,9 @@ def check_arguments(
         return None
     batch, context_batch = x.shape[: x.ndim - len(event_shape)], context_batch_shape(owner, context)
     padded = (1,) * (len(batch) - len(context_batch)) + context_batch
-    if len(padded) != len(batch) or any(c not in (1, b) for c, b in zip(padded, batch, strict=True)):
+    # Not `c not in (1, b)`: of a size that is symbolic under torch.compile that is True even where they are equal.
+    fits = all(c == 1 or c == b for c, b in zip(padded, batch, strict=False))  # noqa: PLR1714
+    if len(padded) != len(batch) or not fits:
         raise ValueError(
             f"{type(owner).__name__}: context batch shape {context_batch} does not broadcast to "
             f"that of {name}, {tuple(batch)}"
