@@ -368,3 +368,14 @@ def parts(transform: Transform) -> set[tuple[type, type]]:
     """The classes inside, as (class, class of its map): a map counts in every wiring."""
     wired = (Elementwise, Coupling, Autoregressive)
     return {(type(m), type(m.map) if isinstance(m, wired) else type(m)) for m in transform.modules()}
+
+
+class Density(nn.Module):
+    """A flow's log-density as a module's call."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        return self.flow.log_prob(x, context)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from pushforward.transforms import Transform
 
@@ -141,6 +142,27 @@ def check_same(transform: Transform, other: Transform, x: Tensor, context: Tenso
         for a, b in zip(mine(x, context), its(x, context), strict=True):
             assert torch.equal(a, b), "the copy computes something else"
         x = y
+
+
+def check_moves(module: nn.Module, x: Tensor, context: Tensor | None, stays: tuple[str, ...] = ()) -> None:
+    """On a device of its own no tensor is left behind; tensors whose names begin with ``stays`` remain on the CPU.
+
+    The tensors are fakes, which have a device but no memory, so this needs no such device; they refuse to be mixed.
+    """
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    devices = {k: "cpu" if stays and k.startswith(stays) else "meta" for k in tensors}
+    place = "cpu" if stays else "meta"
+    with FakeTensorMode(), torch.no_grad():
+        fakes = {k: torch.empty(t.shape, dtype=t.dtype, device=devices[k]) for k, t in tensors.items()}
+        inputs = [
+            None if t is None else torch.empty(t.shape, dtype=t.dtype, device=place) for t in (x, context)
+        ]
+        try:
+            outputs = torch.func.functional_call(module, fakes, tuple(inputs))
+        except RuntimeError as error:
+            raise AssertionError(f"tensors of two devices meet: {error}") from error
+        for output in outputs if isinstance(outputs, tuple) else (outputs,):
+            assert output.device.type == "meta", f"a result is on the {output.device.type}"
 
 
 def check_compiles(transform: Transform, direction: str, x: Tensor, context: Tensor | None) -> None:

@@ -12,6 +12,7 @@ from laws import (
     check_compiles,
     check_gradients,
     check_log_det,
+    check_moves,
     check_round_trip,
     check_same,
     check_shapes,
@@ -108,6 +109,22 @@ class Forgets(Broken):
         return y + y.new_tensor(self.hidden), log_abs_det
 
 
+class StaysBehind(Broken):
+    """Keeps a tensor that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = torch.zeros(FEATURES, dtype=torch.float64)
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return super()._forward(x + self.offset, context)
+
+
+class MakesItsOwn(Broken):
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return super()._forward(x + torch.zeros(FEATURES, dtype=x.dtype), context)
+
+
 class ReadsValues(Broken):
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if bool((x > 1e30).any()):
@@ -126,6 +143,8 @@ BROKEN = [
     (OneLogDet, "shapes", "log_abs_det has shape"),
     (Detached, "gradients", "is 0|no gradient reaches"),
     (Forgets, "reload", "computes something else"),
+    (StaysBehind, "moves", "FakeTensor|two devices"),
+    (MakesItsOwn, "moves", "tensors of two devices meet"),
     (ReadsValues, "compile", "data-dependent|Data-dependent"),
 ]
 
@@ -150,6 +169,8 @@ def apply_law(law: str, build: type[Transform]) -> None:
     elif law == "reload":
         other.load_state_dict(transform.state_dict())
         check_same(transform, other, x, context)
+    elif law == "moves":
+        check_moves(transform, x, context)
     else:
         check_compiles(transform, "forward", x, context)
 

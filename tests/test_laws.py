@@ -31,6 +31,7 @@ from laws import (
     check_compiles,
     check_gradients,
     check_log_det,
+    check_moves,
     check_round_trip,
     check_same,
     check_shapes,
@@ -154,6 +155,13 @@ def test_a_cast_leaves_nothing_behind(name: str) -> None:
     for dtype in (torch.float64, torch.float32):
         tensors = (make(name, dtype)).state_dict().values()
         assert {t.dtype for t in tensors if t.is_floating_point()} <= {dtype}
+
+
+@every
+def test_a_move_leaves_nothing_behind(name: str) -> None:
+    transform, x, context = drawn(name)
+    check_moves(transform, x, context)
+    check_moves(Inverse(transform), transform(x, context)[0].detach(), context)
 
 
 @pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.starts_as_identity])

@@ -24,7 +24,7 @@ from cases import (
 )
 from pushforward.configs import MODELS, NICEConfig
 from pushforward.flows import Flow, build_flow
-from pushforward.transforms import Chain, Coupling, LULinear
+from pushforward.transforms import Autoregressive, Chain, Coupling, LULinear
 
 Model = tuple[str, int, tuple[int, ...]]
 every = pytest.mark.parametrize("model", MODEL_CASES, ids=model_id)
@@ -134,6 +134,19 @@ def test_every_element_moves_and_every_context_counts(model: Model) -> None:
         context.requires_grad_()
         (gradient,) = torch.autograd.grad(flow.log_prob(x, context).sum(), context)
         assert (gradient.abs() > 0).all()
+
+
+@pytest.mark.parametrize("name", ["nice", "realnvp", "nsf-coupling", "maf", "iaf", "nsf"])
+def test_layers_come_in_pairs_that_complete_each_other(name: str) -> None:
+    modules = list(build_flow(replace(small_config(name), layers=6), 5).modules())  # type: ignore[call-arg]
+    masks = [(set(m.stay.tolist()), set(m.move.tolist())) for m in modules if isinstance(m, Coupling)]
+    orders = [m.order.tolist() for m in modules if isinstance(m, Autoregressive)]
+    assert len(masks) + len(orders) == 6
+    for (stay, move), (other_stay, other_move) in zip(masks[::2], masks[1::2], strict=True):
+        assert stay == other_move and move == other_stay
+    for order, other in zip(orders[::2], orders[1::2], strict=True):
+        assert order == [4 - place for place in other]
+    assert len({str(m) for m in masks}) > 2 or len({str(o) for o in orders}) > 2, "the pairs are all alike"
 
 
 def test_fresh_couplings_and_autoregressive_layers_are_the_identity() -> None:

@@ -130,22 +130,19 @@ def test_values_and_gradients_are_finite_everywhere(
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @each_direction
-@given(seed=seeds, strength=strengths)
-@quick
-def test_no_rounding_leaves_the_interval(
-    dtype: torch.dtype, direction: str, seed: int, strength: float
-) -> None:
+def test_no_rounding_leaves_the_interval(dtype: torch.dtype, direction: str) -> None:
     t = spline("bounded", dtype)
-    raw = parameters(t, seed, strength, dtype)
+    generator = torch.Generator().manual_seed(0)
     bound = torch.tensor(BOUND, dtype=dtype)
-    edge = [bound]
-    for _ in range(20):
-        edge.append(torch.nextafter(edge[-1], torch.zeros_like(bound)))
-    x = torch.cat([torch.stack(edge), -torch.stack(edge)])
-    y, _ = getattr(t, direction)(x, raw.expand(len(x), -1))
-    assert (y.abs() <= bound).all()
-    if direction == "forward":  # a spline that is nearly flat at its end has no sharp inverse there
-        assert abs(y[0].item() - BOUND) < 1e-5 and abs(y[len(edge)].item() + BOUND) < 1e-5
+    inner = torch.nextafter(bound, torch.zeros_like(bound))
+    for strength in (1.0, 5.0):
+        raw = (strength * torch.randn((20_000, 1, t.parameters_each), generator=generator)).to(dtype)
+        y, _ = getattr(t, direction)(torch.stack([bound, inner, -inner, -bound]), raw)
+        assert (y.abs() <= bound).all()
+        if direction == "forward":  # a spline that is nearly flat at its end has no sharp inverse there
+            assert ((y.abs() - bound).abs() < 1e-3).all() and (
+                (y[:, [0, 3]].abs() - bound).abs() < 1e-5
+            ).all()
 
 
 @given(seed=seeds, strength=strengths, turns=st.integers(-3, 3))

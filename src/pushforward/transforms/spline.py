@@ -30,8 +30,8 @@ class RationalQuadraticSpline(ElementwiseMap):
     - ``circular``: the ends are one point with one slope, followed by a learned rotation: a map of the circle
       :math:`[-B, B)` onto itself.
 
-    Widths and heights are at least ``minimum`` of the interval and slopes at least ``minimum``, so neither direction
-    can explode. The input is made safe before the formula, so values and gradients stay finite outside as well.
+    Widths and heights are at least ``minimum`` of the interval and slopes at the knots at least ``minimum``, so both
+    directions stay finite. The input is made safe before the formula, so values and gradients are finite outside too.
 
     Args:
         bins: Number of bins ``K``.
