@@ -24,7 +24,7 @@ from cases import (
 )
 from pushforward.configs import MODELS, NICEConfig
 from pushforward.flows import Flow, build_flow
-from pushforward.transforms import Autoregressive, Chain, Coupling, LULinear
+from pushforward.transforms import Autoregressive, Chain, Coupling, LULinear, RationalQuadraticSpline
 
 Model = tuple[str, int, tuple[int, ...]]
 every = pytest.mark.parametrize("model", MODEL_CASES, ids=model_id)
@@ -101,14 +101,16 @@ def test_total_mass_of_the_circle(context_features: int) -> None:
 def test_a_density_of_angles_has_no_seam(model: Model) -> None:
     flow = plane(model, features=4)
     context = contexts(flow)
-    x = torch.randn(50, 4, generator=seeded(3), dtype=torch.float64)
-    ends = []
-    for end in (HALF_TURN - 1e-9, 1e-9 - HALF_TURN):
-        at = x.clone()
-        at[:, list(model[2])] = end
-        ends.append(flow.log_prob(at, context))
-    # Cosine and sine turn by 2 pi, the splines by its float32 neighbour.
-    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-5)
+    x = torch.randn(4, generator=seeded(3), dtype=torch.float64)
+    for angle in model[2]:
+        jumps = []
+        for nodes in (1000, 20_000):
+            around = x.expand(nodes, 4).clone()
+            around[:, angle] = HALF_TURN * (2 * torch.arange(nodes, dtype=torch.float64) / nodes - 1)
+            log_prob = flow.log_prob(around, context)
+            jumps.append((log_prob - log_prob.roll(1)).abs().max().item())
+        # Steps along a continuous line shrink with their length, a jump stays.
+        assert jumps[1] < 0.2 * jumps[0]
     samples = flow.sample((1000,), context, generator=seeded(4))[:, list(model[2])]
     assert (samples.abs() <= HALF_TURN).all() and samples.std() > 0.5
 
@@ -185,6 +187,17 @@ def test_configured_sizes_are_built(name: str) -> None:
         assert str(smooth) != str(sharp)
         with pytest.raises(ValueError, match=r"activation must be one of .*, got 'step'"):
             build_flow(replace(config, activation="step"), 4)  # type: ignore[call-arg]
+
+
+def test_angles_turn_once_and_the_line_has_the_configured_bound() -> None:
+    for name in PERIODIC:
+        flow = build_flow(replace(small_config(name), bound=4.0), 4, 0, [1])  # type: ignore[call-arg]
+        maps = [m for m in flow.modules() if isinstance(m, RationalQuadraticSpline)]
+        found = {round(b, 4) for m in maps for b in m.bound.reshape(-1).tolist()}
+        assert found == {4.0, round(math.pi, 4)}
+        for m in maps:
+            circles = (m.bound.reshape(-1) != 4.0).tolist()
+            assert circles == [t == 2 for t in m.tail.expand(len(circles)).tolist()]
 
 
 def test_periodic_spline_couplings_mix_no_angles() -> None:
