@@ -56,6 +56,24 @@ def test_training_does_not_touch_the_global_generator() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.parametrize(("width", "expected"), [(8, 1), (1024, 2)])
+def test_small_models_train_on_one_thread_and_the_number_of_threads_is_given_back(
+    width: int, expected: int
+) -> None:
+    seen = []
+    torch.set_num_threads(2)
+    try:
+        flow = build_flow(MAFConfig(layers=2, hidden=(width, width)), 2)
+        config = replace(CONFIG, epochs=1, batch_size=64)
+        train(
+            flow, points(64, 0), points(8, 1), config, on_epoch=lambda _: seen.append(torch.get_num_threads())
+        )
+        assert seen == [expected]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_maximum_likelihood_of_an_affine_flow_is_the_normal_with_the_moments_of_the_data() -> None:
     x = points(512, 0).x[:, :1]
     flow = affine_flow()

@@ -146,8 +146,8 @@ class _Choice:
             raise UsageError(f"{settings.path}, [model]: name is missing; it is one of {', '.join(MODELS)}")
         return cls(name, {} if name is None else settings.fields_of(MODELS[name], name))
 
-    def config(self, rows: int) -> ModelConfig:
-        default = default_model(rows)
+    def config(self, rows: int, columns: int) -> ModelConfig:
+        default = default_model(rows, columns)
         if self.name is None or self.name == model_name(default):
             return replace(default, **self.fields)
         return MODELS[self.name](**self.fields)
@@ -182,7 +182,7 @@ def _fit(job: _Job, out: Console) -> FittedFlow:
         )
     rows = len(split.train)
     training = replace(default_training(rows, seed), **job.training)
-    model = job.choice.config(rows)
+    model = job.choice.config(rows, len(split.schema.columns) + len(split.schema.context))
     for line in [*_found(job, frame, split), f"Model: {model_line(model)}"]:
         out.print(line, soft_wrap=True)
     with TrainingProgress(out, training.epochs) as progress:

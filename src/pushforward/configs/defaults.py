@@ -6,17 +6,20 @@ from .models import ModelConfig, NSFConfig
 from .training import TrainConfig
 
 
-def default_model(rows: int) -> ModelConfig:
+def default_model(rows: int, columns: int) -> ModelConfig:
     """Return the model for a table: an autoregressive neural spline flow, narrower where rows are few.
 
     Args:
         rows: Training rows.
+        columns: Columns of the table, those conditioned on among them; a masked layer with fewer units than these
+            could not let every column see all before it.
 
     Example:
-        >>> default_model(50_000).hidden
+        >>> default_model(50_000, 8).hidden
         (128, 128, 128)
     """
     width = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
+    width = max(width, columns)
     return NSFConfig(hidden=(width, width, width))
 
 

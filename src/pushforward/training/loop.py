@@ -20,6 +20,9 @@ from .points import Points, Preprocessed, fit_preprocess, preprocess
 
 _MOST_SKIPPED_STEPS = 20
 _VALIDATION_ROWS = 8192
+# Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
+# one that is shared, where each of the many small operations waits for the slower thread.
+_ONE_THREAD_WORK = 1e8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ def train(
     r"""Fit a flow by maximum likelihood and leave it with the weights of the epoch with the best validation loss.
 
     AdamW under a linear warm-up and a cosine decay, with clipped gradients. The preprocess and data-dependent
-    parameters are fitted to the training points first. A step whose loss or gradient is not finite is skipped.
+    parameters are fitted to the training points first. A step whose loss or gradient is not finite is skipped. Small
+    models train on one thread, whatever torch's number of threads, which is as it was afterwards.
 
     Args:
         flow: The flow; changed in place, and moved to the CPU at the end.
@@ -123,6 +127,9 @@ def train(
     clock = _Clock(started, config, steps_each * config.epochs)
     result, best_loss, best = TrainResult(), math.inf, deepcopy(flow.state_dict())
     skipped, ready = 0, None
+    threads = torch.get_num_threads()
+    if sum(p.numel() for p in parameters) * config.batch_size < _ONE_THREAD_WORK:
+        torch.set_num_threads(1)
     try:
         for epoch in range(1, config.epochs + 1):
             epoch_start = time.monotonic()
@@ -178,6 +185,8 @@ def train(
         result.stopped = "interrupt"
         if result.best_epoch == 0:
             best = deepcopy(flow.state_dict())
+    finally:
+        torch.set_num_threads(threads)
     if result.best_epoch == 0 and result.stopped != "interrupt":
         raise TrainingError(
             f"no epoch of {len(result.valid_curve)} had a finite validation loss. Try a smaller learning rate, "

@@ -181,7 +181,7 @@ def fit_split(
         'epochs'
     """
     rows = len(split.train)
-    model = model or default_model(rows)
+    model = model or default_model(rows, len(split.schema.columns) + len(split.schema.context))
     training = training or default_training(rows, seed)
     if training.batch_size > rows:
         raise DataError(
