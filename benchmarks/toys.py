@@ -49,7 +49,7 @@ def main() -> None:
             epochs=1000,
             patience=1000,
             batch_size=1024,
-            learning_rate=5e-3,
+            learning_rate=1e-2,
             max_seconds=arguments.seconds,
             seed=arguments.seed,
         )

@@ -229,7 +229,7 @@ def test_models_are_listed_with_their_fields() -> None:
     text = done("models").out
     for name, config in MODELS.items():
         assert f"{name}  {config.__doc__}" in text
-    assert "layers 2, bins 16, bound 5.0, hidden 64x64x64" in text
+    assert "layers 2, bins 32, bound 5.0, hidden 64x64x64" in text
 
 
 def test_plot_writes_a_figure(folder: Path, tmp_path: Path) -> None:

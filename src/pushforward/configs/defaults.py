@@ -20,7 +20,7 @@ def default_model(rows: int, columns: int) -> ModelConfig:
     """
     width = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
     width = max(width, columns)
-    return NSFConfig(hidden=(width, width, width))
+    return NSFConfig(bins=16, hidden=(width, width, width))
 
 
 def default_training(rows: int, seed: int = 0) -> TrainConfig:

@@ -108,7 +108,7 @@ class NSFConfig(_Model):
     """Neural spline flow with autoregressive layers (Durkan et al., 2019): the most expressive discrete flow here."""
 
     layers: int = 2
-    bins: int = 16
+    bins: int = 32
     bound: float = 5.0
     hidden: Hidden = (64, 64, 64)
     activation: str = "relu"
