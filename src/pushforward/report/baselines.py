@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 
 REGULARISATIONS = (0.0, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3)
-COMPONENTS = dict.fromkeys(("full", "tied", "diag"), (1, 2, 3, 5, 8, 12, 20, 30, 50))
+COMPONENTS = {
+    "full": (1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 200),
+    "tied": (1, 2, 3, 5, 8, 12, 20, 30, 50),
+    "diag": (1, 3, 10, 30, 50, 100, 200, 400, 800),
+}
 BANDWIDTHS = tuple(float(h) for h in np.geomspace(0.05, 2.0, 16))
 _SELECTION_ROWS = 1000
 
