@@ -20,8 +20,8 @@ import polars as pl
 import torch
 
 from pushforward.configs import DataConfig
-from pushforward.flows import Flow, score
 from pushforward.report.baselines import gaussian, gaussian_mixture
+from pushforward.report.comparison import noisy_log_prob
 from pushforward.training import fit_split, split_table
 
 
@@ -51,8 +51,7 @@ def main() -> None:
         rows = [split.train.x, split.valid.x, split.test.x]
         if flow.surjection is not None:
             rows = [flow.surjection.encode(part, generator=generator)[0] for part in rows]
-        density = Flow(flow.transform, flow.base, preprocess=flow.preprocess)
-        mean = float(score(density, rows[2]).value.double().mean())
+        mean = noisy_log_prob(fitted, rows[2].numpy()).mean()
         facts, label = fitted.facts, f"| {path.stem} | {x.shape[0]} x {x.shape[1]} "
         epochs = f"epoch {facts.best_epoch} of {len(facts.valid_curve)}"
         print(f"{label}| {fitted.model} | {mean:.3f} | {epochs} | {seconds:.0f} |", flush=True)

@@ -106,7 +106,7 @@ def _verified_metadata(blob: bytes, path: Path) -> dict[str, Any]:
             f"{path}: not a saved flow, or cut short: its header should have {length} bytes, {len(blob) - 8} are there"
         )
     try:
-        metadata = json.loads(json.loads(blob[8 : 8 + length])["__metadata__"]["pushforward"])
+        metadata: dict[str, Any] = json.loads(json.loads(blob[8 : 8 + length])["__metadata__"]["pushforward"])
         version, digest = metadata["format"], str(metadata["sha256"]).encode()
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: not a saved flow: its header cannot be read") from error
@@ -120,8 +120,6 @@ def _verified_metadata(blob: bytes, path: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{path}: the checksum does not match: the file was cut short or changed; fetch it again"
         )
-    if not isinstance(metadata, dict):
-        raise ArtifactError(f"{path}: not a saved flow: its header holds no table of facts")
     return metadata
 
 

@@ -99,7 +99,7 @@ class Flow(nn.Module):
         self.context_shape = _outer_context_shape(taken, context_preprocess, embedding, context_shape)
 
     @property
-    def _like(self) -> Tensor:
+    def like(self) -> Tensor:
         """An empty tensor with the dtype and device that the model computes in."""
         return torch.empty(0, dtype=self.base.dtype, device=self.base.device)
 
@@ -275,7 +275,7 @@ class Flow(nn.Module):
         return self._expand("x", z, context), log_abs_det, context
 
     def _enter_points(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        like = self._like
+        like = self.like
         check_event(self, "x", x, self.event_shape)
         if self.preprocess is not None:
             result: tuple[Tensor, Tensor] = self.preprocess(x, like)
@@ -303,7 +303,7 @@ class Flow(nn.Module):
     def _enter_context(self, context: Tensor | None) -> Tensor | None:
         if self.context_shape is None:
             return None
-        like = self._like
+        like = self.like
         if self.context_preprocess is not None and context is not None:
             check_event(self, "context", context, self.context_shape)
             context, log_abs_det = self.context_preprocess(context, like)

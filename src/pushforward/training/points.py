@@ -54,7 +54,7 @@ def preprocess(flow: Flow, points: Points, generator: torch.Generator) -> Prepro
         points: Points in the units of the data.
         generator: Source of the dequantisation noise.
     """
-    x, like = points.x, torch.empty(0, dtype=flow.base.dtype, device=flow.base.device)
+    x, like = points.x, flow.like
     with torch.no_grad():
         if flow.surjection is not None:
             x, _ = flow.surjection.encode(x.double(), generator=generator)
