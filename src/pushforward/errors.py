@@ -66,3 +66,9 @@ class TrainingError(PushforwardError):
     """Training cannot go on; the text says what happened at which step and what to try."""
 
     exit_code = 6
+
+
+class TerminatedError(PushforwardError):
+    """A run was asked to stop (SIGTERM) and has written a checkpoint, from which it can go on."""
+
+    exit_code = 75

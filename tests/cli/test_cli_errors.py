@@ -7,13 +7,12 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
-from cli_runs import continuous, refused, run
-
-from pushforward.training import loop
+from cli_runs import continuous, done, refused, run
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -242,10 +241,31 @@ def test_model_and_table_in_each_other_s_place(folder: Path, tmp_path: Path) -> 
 
 
 def test_training_that_cannot_go_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_MOST_SKIPPED_STEPS", 0)
+    monkeypatch.setattr("pushforward.training.run._MOST_SKIPPED_STEPS", 0)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
     arguments = ("fit", folder / "plain.csv", "-o", tmp_path / "m.flow", "--config", folder / "tiny.toml")
     refused(*arguments, code=6, says=["epoch 1", "not finite", "smaller learning rate"], untouched=tmp_path)
+
+
+def test_training_that_stops_early_saves_its_last_good_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, calls = torch.nn.utils.clip_grad_norm_, [0]
+
+    def poisoned(*arguments: Any) -> torch.Tensor:
+        calls[0] += 1
+        return torch.tensor(float("nan")) if calls[0] > 7 else plain(*arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", poisoned)
+    monkeypatch.setattr("pushforward.training.run._MOST_SKIPPED_STEPS", 1)
+    model = tmp_path / "m.flow"
+    result = run("fit", folder / "plain.csv", "-o", model, "--config", folder / "tiny.toml", "--epochs", 9)
+    assert result.code == 6
+    assert "error: training stopped early" in result.err and "m.flow has the weights of epoch" in result.err
+    assert result.out.count("Note: Epoch ") == 2 and "Note: Training stopped after 2 such steps" in result.out
+    assert [path.name for path in tmp_path.iterdir()] == ["m.flow"]
+    shown = done("info", model).out
+    assert "too many steps were not finite" in shown and "Training stopped after 2 such steps" in shown
 
 
 @pytest.mark.parametrize(

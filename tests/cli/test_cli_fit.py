@@ -170,13 +170,13 @@ def test_a_handful_of_rows_is_enough(folder: Path, tmp_path: Path) -> None:
     [("90", 90), ("90s", 90), ("10m", 600), ("1h", 3600), ("1h30m", 5400), ("0.5h", 1800)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
+    assert duration(text, "--max-time") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "10x", "m10", "1s1h", "nan", "inf"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected a time such as"):
-        duration(text)
+        duration(text, "--max-time")
 
 
 def test_column_options_take_names_with_equal_signs_and_open_ends() -> None:

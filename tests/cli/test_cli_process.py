@@ -7,9 +7,11 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from cli_runs import done, refused
 
 import pushforward
 
@@ -59,19 +61,11 @@ def test_import_is_lazy_and_complete() -> None:
     assert not hasattr(pushforward, "nothing")
 
 
-def test_ctrl_c_keeps_the_best_model(folder: Path, tmp_path: Path) -> None:
-    model = tmp_path / "m.flow"
-    fit = [
-        *COMMAND,
-        "fit",
-        str(folder / "plain.csv"),
-        "-o",
-        str(model),
-        "--config",
-        str(folder / "tiny.toml"),
-    ]
+def stopped(folder: Path, model: Path, number: signal.Signals, *options: str) -> tuple[int, str, str]:
+    """Start a fit, send a signal when it trains, and return its exit code and what it printed."""
+    fit = ["fit", str(folder / "plain.csv"), "-o", str(model), "--config", str(folder / "tiny.toml")]
     process = subprocess.Popen(
-        [*fit, "--epochs", "1000000"],
+        [*COMMAND, *fit, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -81,15 +75,54 @@ def test_ctrl_c_keeps_the_best_model(folder: Path, tmp_path: Path) -> None:
     for line in process.stdout:
         if line.startswith("epoch"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    return process.returncode, out, err
+
+
+def test_ctrl_c_keeps_the_best_model(folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.flow"
+    code, out, err = stopped(folder, model, signal.SIGINT, "--epochs", "1000000")
+    assert code == 130, err
     assert "Interrupted. The best model so far, that of epoch" in out
     assert f"Saved {model}" in out
-    assert "Traceback" not in err
     facts = pushforward.load(model).facts
     assert facts.stopped == "interrupt"
     assert facts.best_epoch >= 1
+
+
+def test_sigterm_leaves_a_checkpoint_and_its_own_exit_code(folder: Path, tmp_path: Path) -> None:
+    model, options = tmp_path / "m.flow", ("--epochs", "1000000", "--checkpoint", str(tmp_path / "place"))
+    code, _, err = stopped(folder, model, signal.SIGTERM, *options)
+    assert code == 75, err
+    assert err.startswith("terminated: stopped by SIGTERM in epoch ") and "--resume goes on from there" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+    again = ("fit", folder / "plain.csv", "-o", model, "--config", folder / "tiny.toml", *options)
+    refused(*again, code=5, says=["unfinished run", "--resume", "--no-resume"], untouched=tmp_path)
+    other = (*again[:-3], "7", *again[-2:])
+    says = ["another run: training.epochs was 1000000 there and is 7 here", "same command"]
+    refused(*other, "--resume", code=4, says=says, untouched=tmp_path)
+    code, out, err = stopped(folder, model, signal.SIGINT, *options, "--resume")
+    assert code == 130, err
+    assert "Saved" in out and f"Its checkpoints stay in {tmp_path / 'place'}: --resume goes on." in out
+    done(*other, "--no-resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.flow"]
+
+
+def test_sigterm_outside_of_training_ends_at_once(folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "table.csv"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [*COMMAND, "fit", str(pipe), "-o", str(tmp_path / "m.flow")], stderr=subprocess.PIPE, text=True
+    )
+    with pipe.open("w"):  # opens when the process does, and keeps it waiting
+        time.sleep(0.2)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "SIGTERM outside of training" in err and "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_a_reader_that_goes_away_is_no_fault(folder: Path) -> None:

@@ -16,8 +16,9 @@ from pushforward.distributions import DiagonalNormal
 from pushforward.errors import TrainingError
 from pushforward.flows import Flow, Preprocess, build_flow, score
 from pushforward.training import EpochRecord, Points, train
-from pushforward.training.loop import _Average, _Clock
-from pushforward.transforms import Affine, Elementwise, Standardise, Transform
+from pushforward.training.average import Average
+from pushforward.training.schedule import Schedule
+from pushforward.transforms import Affine, Chain, Elementwise, Standardise, Transform
 
 CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=1e-2, seed=3)
 
@@ -169,19 +170,72 @@ class _Poison(Transform):
         return y * (-self.scale).exp(), -self.scale.sum().expand(y.shape[:-1])
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_weights() -> None:
+def test_a_step_that_is_not_finite_is_skipped_and_its_transform_and_row_are_named() -> None:
+    x = points(128, 0).x
+    x[7] = 1e3
+    flow = Flow(Chain([Elementwise(Affine(), (2,)), _Poison(100.0)]), DiagonalNormal((2,)))
+    notes: list[str] = []
+    rows = torch.arange(128) + 1001
+    result = train(
+        flow, Points(x, rows=rows), points(32, 1), replace(CONFIG, batch_size=16), on_note=notes.append
+    )
+    assert all(bool(torch.isfinite(p).all()) for p in flow.parameters())
+    assert all(math.isfinite(loss) for loss in result.valid_curve)
+    assert result.notes == notes and len(notes) == CONFIG.epochs, "once an epoch that row is met"
+    for epoch, note in enumerate(notes, 1):
+        assert note.startswith(f"Epoch {epoch}, step ")
+        assert "loss is not finite. It begins with the log-determinant of transform 2 of 2 (_Poison)" in note
+        assert "at row 1008. The step is skipped" in note
+
+
+def test_the_learning_rate_is_halved_with_every_step_that_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, rates = points(128, 0).x, []
+    x[7] = 1e3
+    plain = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, *args: object) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        plain(self, *args)  # type: ignore[arg-type]
+
+    flow = Flow(_Poison(100.0), DiagonalNormal((2,)))
+    config = replace(CONFIG, batch_size=128, warmup=0.0, epochs=8)
+    with pytest.raises(TrainingError):
+        train(flow, Points(x), points(32, 1), config, on_note=lambda _: None)
+    assert rates == [], "every batch has the row"
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    notes: list[str] = []
+    train(flow, Points(x), points(32, 1), replace(config, batch_size=64), on_note=notes.append)
+    half_periods = [rate / (0.5 * (1 + math.cos(math.pi * i / 16))) for i, rate in enumerate(rates)]
+    assert len(notes) == 8
+    assert min(half_periods) < CONFIG.learning_rate * 0.5**6
+
+
+def test_too_many_skipped_steps_end_training_with_the_last_good_weights() -> None:
+    x = points(128, 0).x
+    x[7] = 1e3
+    flow, valid = Flow(_Poison(100.0), DiagonalNormal((2,))), points(32, 1)
+    config = replace(CONFIG, batch_size=16, epochs=40, patience=40)
+    result = train(flow, Points(x), valid, config, on_note=lambda _: None)
+    assert result.stopped == "diverged"
+    assert len(result.valid_curve) == 13 and len(result.notes) == 14
+    assert "Training stopped after 13 such steps. Try a smaller learning rate" in result.notes[-1]
+    best = min(result.valid_curve)
+    assert result.best_epoch == result.valid_curve.index(best) + 1
+    assert -float(score(flow, valid.x).value.double().mean()) == pytest.approx(best, abs=1e-4)
+
+
+def test_nothing_but_steps_that_are_not_finite_is_an_error_with_advice() -> None:
+    flow = Flow(_Poison(0.0), DiagonalNormal((2,)))
+    with pytest.raises(TrainingError, match=r"epoch 1.*not finite.*transform 1 of 1.*smaller learning rate"):
+        train(flow, points(1024, 0), points(32, 1), replace(CONFIG, batch_size=16), on_note=lambda _: None)
+
+
+def test_a_step_that_is_skipped_is_a_warning_where_nobody_listens() -> None:
     x = points(128, 0).x
     x[7] = 1e3
     flow = Flow(_Poison(100.0), DiagonalNormal((2,)))
-    result = train(flow, Points(x), points(32, 1), replace(CONFIG, batch_size=16))
-    assert bool(torch.isfinite(flow.transform.scale).all())  # type: ignore[union-attr, arg-type]
-    assert all(math.isfinite(loss) for loss in result.valid_curve)
-
-
-def test_only_gradients_that_are_not_finite_end_training_with_advice() -> None:
-    flow = Flow(_Poison(0.0), DiagonalNormal((2,)))
-    with pytest.raises(TrainingError, match=r"epoch 1.*not finite.*smaller learning rate"):
-        train(flow, points(1024, 0), points(32, 1), replace(CONFIG, batch_size=16))
+    with pytest.warns(UserWarning, match="transform 1 of 1 .* at row 8"):
+        train(flow, Points(x), points(32, 1), replace(CONFIG, epochs=1))
 
 
 def test_no_finite_validation_loss_is_an_error() -> None:
@@ -194,7 +248,7 @@ def test_no_finite_validation_loss_is_an_error() -> None:
 def test_the_average_is_that_of_a_plain_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     parameter = nn.Parameter(torch.zeros(3))
-    average = _Average([parameter], 0.9)
+    average = Average([parameter], 0.9)
     expected = torch.zeros(3)
     for step in range(1, 31):
         with torch.no_grad():
@@ -217,7 +271,7 @@ def test_with_an_average_the_averaged_weights_are_validated_and_kept() -> None:
 
 
 def test_the_schedule_warms_up_and_falls_to_zero() -> None:
-    clock = _Clock(0.0, TrainConfig(warmup=0.1), 1000)
+    clock = Schedule(TrainConfig(warmup=0.1), 1000, 0.0)
     factors = []
     for step in range(1001):
         clock.steps = step

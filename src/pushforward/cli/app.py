@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from ..errors import PushforwardError
+from ..errors import PushforwardError, TerminatedError
 from .fit import INTERRUPTED, fit
 from .info import info, models
 from .pictures import demo, plot
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explained(error: Exception) -> int:
     """Say what went wrong in words of the user's world, and return the exit code."""
     if isinstance(error, PushforwardError):
-        _say("error", str(error))
+        _say("terminated" if isinstance(error, TerminatedError) else "error", str(error))
         return error.exit_code
     if (
         isinstance(error, MemoryError)

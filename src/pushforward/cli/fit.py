@@ -18,11 +18,12 @@ from ..configs import (
     default_training,
     model_name,
 )
-from ..errors import OutputError
+from ..errors import OutputError, TrainingError
 from .files import check_output, check_table
 from .options import UsageError, circles, duration, ends, names
 from .progress import TrainingProgress
 from .settings import Settings, check_model, read_settings
+from .signals import ended_by_sigterm
 from .text import clock, console, counted, listing, model_line, size, stop_reason, support
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..artifact import FittedFlow
-    from ..training import TableSplit
+    from ..training import Checkpoints, TableSplit
 
 INTERRUPTED = 130
 _MASS_SHARE = 0.05
@@ -86,11 +87,25 @@ def fit(
         Path | None,
         typer.Option(metavar="FILE", help="TOML with tables [model], [training], [data]; options win."),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for checkpoints; the output with .checkpoints by default."),
+    ] = None,
+    checkpoint_every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Time between two checkpoints; 60s by default.")
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume", help="Go on from a checkpoint, or throw it away.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Learn the density of a table.
 
     A tenth of the rows chooses the best epoch and another is kept for the final test. Columns whose values repeat,
-    as integers do, are dequantised. Ctrl-C keeps the best model so far.
+    as integers do, are dequantised. Ctrl-C keeps the best model so far. A run that was killed goes on with the same
+    command and --resume, as if nothing had happened.
     """
     _check_model_path(output)
     check_output(output, [table, valid, config])
@@ -100,7 +115,7 @@ def fit(
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
-            "max_seconds": None if max_time is None else duration(max_time),
+            "max_seconds": None if max_time is None else duration(max_time, "--max-time"),
             "seed": seed,
         }
     )
@@ -120,14 +135,44 @@ def fit(
     )
     choice = _Choice.of(model, settings)
     out = console()
-    fitted = _fit(_Job(table, valid, data, choice, training), out)
+    with ended_by_sigterm():
+        checkpoints = _checkpoints(output, checkpoint, checkpoint_every, resume, out)
+        fitted = _fit(_Job(table, valid, data, choice, training), checkpoints, out)
 
-    from ..artifact import save
+        from ..artifact import save
 
-    save(fitted, output)
+        save(fitted, output)
+        if fitted.facts.stopped != "interrupt":
+            checkpoints.discard()
     _report(fitted, table, output, out)
     if fitted.facts.stopped == "interrupt":
+        if checkpoints.folder.is_dir():
+            out.print(f"Its checkpoints stay in {checkpoints.folder}: --resume goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
+    if fitted.facts.stopped == "diverged":
+        raise TrainingError(
+            f"training stopped early, as said above; {output} has the weights of epoch {fitted.facts.best_epoch}, "
+            "the best before that."
+        )
+
+
+def _checkpoints(
+    output: Path, folder: Path | None, every: str | None, resume: bool | None, out: Console
+) -> Checkpoints:
+    from ..training import Checkpoints
+
+    seconds = {} if every is None else {"every": duration(every, "--checkpoint-every")}
+    return Checkpoints(
+        output.with_name(f"{output.name}.checkpoints") if folder is None else folder,
+        resume=bool(resume),
+        replace=resume is False,
+        on_note=lambda text: _note(out, text),
+        **seconds,
+    )
+
+
+def _note(out: Console, text: str) -> None:
+    out.print(f"Note: {text}", soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +207,7 @@ class _Job:
     training: Mapping[str, Any]
 
 
-def _fit(job: _Job, out: Console) -> FittedFlow:
+def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
     with out.status(f"Reading {job.table}"):
         from ..data import read_table
         from ..training import fit_split, split_table
@@ -191,7 +236,9 @@ def _fit(job: _Job, out: Console) -> FittedFlow:
             model=model,
             training=training,
             source=job.table,
+            checkpoints=checkpoints,
             on_epoch=progress.epoch,
+            on_note=lambda text: _note(out, text),
             on_trained=progress.trained,
         )
 

@@ -97,6 +97,7 @@ def _show(fitted: FittedFlow, path: Path, out: Console) -> None:
         ("Time", clock(facts.seconds)),
         ("Seed", str(facts.config.seed)),
         ("Versions", versions),
+        *(("Note", note) for note in facts.notes),
     ):
         out.print(f"{label:<15}", style="bold", end="")
         out.print(text, soft_wrap=True)

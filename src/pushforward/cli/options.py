@@ -22,14 +22,14 @@ class UsageError(PushforwardError):
     exit_code = 2
 
 
-def duration(text: str) -> float:
-    """Return the seconds that a text stands for.
+def duration(text: str, option: str) -> float:
+    """Return the seconds that the text after an option stands for.
 
     Raises:
         UsageError: No duration, or none of more than 0 seconds.
 
     Example:
-        >>> [duration(text) for text in ("90", "90s", "10m", "1h30m")]
+        >>> [duration(text, "--max-time") for text in ("90", "90s", "10m", "1h30m")]
         [90.0, 90.0, 600.0, 5400.0]
     """
     match = _DURATION.fullmatch(text.strip())
@@ -38,7 +38,7 @@ def duration(text: str) -> float:
         float(part) * unit for part, unit in zip(parts, _UNITS.values(), strict=False) if part is not None
     )
     if not seconds > 0:
-        raise UsageError(f"--max-time: expected a time such as 90, 90s, 10m or 1h30m, got {text!r}")
+        raise UsageError(f"{option}: expected a time such as 90, 90s, 10m or 1h30m, got {text!r}")
     return seconds
 
 

@@ -124,4 +124,5 @@ def stop_reason(stopped: str) -> str:
         "patience": "no better validation NLL for long enough",
         "time": "time budget spent",
         "interrupt": "interrupted",
+        "diverged": "too many steps were not finite",
     }.get(stopped, stopped)

@@ -24,10 +24,12 @@ class TrainingFacts:
         train_curve: Training loss (mean negative log-likelihood in nats, units of the data) of each epoch.
         valid_curve: Validation loss of each epoch.
         best_epoch: The epoch, from 1, whose weights were kept.
-        stopped: Why training ended: ``"epochs"``, ``"patience"``, ``"time"`` or ``"interrupt"``.
+        stopped: Why training ended: ``"epochs"``, ``"patience"``, ``"time"``, ``"interrupt"`` or, after too many steps
+            that were not finite, ``"diverged"``.
         seconds: Wall time of the training.
         config: Settings of the run.
         versions: Versions of the libraries it ran with.
+        notes: What happened that should be known: steps skipped, batches cut.
     """
 
     source: str
@@ -45,5 +47,6 @@ class TrainingFacts:
     seconds: float
     config: TrainConfig
     versions: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

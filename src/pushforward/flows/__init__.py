@@ -8,7 +8,7 @@ from .nice import nice
 from .preprocess import Preprocess
 from .realnvp import realnvp
 from .residual import planar, radial, sylvester
-from .scoring import score
+from .scoring import chunk_rows, score
 from .spline import nsf, nsf_coupling
 from .table import table_flow
 
@@ -17,6 +17,7 @@ __all__ = [
     "Flow",
     "Preprocess",
     "build_flow",
+    "chunk_rows",
     "glow",
     "iaf",
     "made",

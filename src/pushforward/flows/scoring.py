@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,19 @@ from .flow import Estimate, Flow
 SCORE_SEED = 0
 SCORE_SAMPLES = 16
 _CHUNK_ROWS = 8192
+_CHUNK_ELEMENTS = 2**18
+
+
+def chunk_rows(flow: Flow) -> int:
+    """Return how many points to compute at once: fewer of wide ones, so that memory stays bounded.
+
+    Example:
+        >>> from pushforward.configs import MAFConfig
+        >>> from pushforward.flows import build_flow
+        >>> chunk_rows(build_flow(MAFConfig(layers=1, hidden=(8,)), 2))
+        8192
+    """
+    return max(1, min(_CHUNK_ROWS, _CHUNK_ELEMENTS // prod(flow.event_shape)))
 
 
 def score(
@@ -38,8 +53,9 @@ def score(
     """
     values, errors, kind = [], [], "exact"
     with torch.no_grad():
-        for start in range(0, max(len(x), 1), _CHUNK_ROWS):
-            rows = slice(start, start + _CHUNK_ROWS)
+        most = chunk_rows(flow)
+        for start in range(0, max(len(x), 1), most):
+            rows = slice(start, start + most)
             estimate = flow.estimate_log_prob(
                 x[rows],
                 None if context is None else context[rows],

@@ -105,7 +105,7 @@ def machine() -> str:
     """Return the processor, the threads in use and the versions of what computes."""
     import torch
 
-    from ..training.table import library_versions
+    from ..training.environment import library_versions
 
     versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
     used = torch.get_num_threads()

@@ -1,10 +1,13 @@
 """From data to a fitted flow."""
 
-from .loop import EpochRecord, TrainResult, TrainStep, train
+from .checkpoints import Checkpoints
+from .loop import EpochRecord, TrainResult, train
 from .points import Points
+from .run import TrainStep
 from .table import TableSplit, fit, fit_split, split_table
 
 __all__ = [
+    "Checkpoints",
     "EpochRecord",
     "Points",
     "TableSplit",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,14 +20,16 @@ class Points:
         x: Points, ``(n, *event_shape)``.
         context: Their contexts, ``(n, *context_shape)``, or None.
         weights: Their weights, ``(n,)``, or None for equal ones.
+        rows: Which row of the table each is, counted from 1, ``(n,)``; None: the points are the table.
     """
 
     x: Tensor
     context: Tensor | None = None
     weights: Tensor | None = None
+    rows: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name in ("context", "weights"):
+        for name in ("context", "weights", "rows"):
             rows = getattr(self, name)
             if rows is not None and len(rows) != len(self.x):
                 raise ValueError(
@@ -35,14 +39,75 @@ class Points:
     def __len__(self) -> int:
         return len(self.x)
 
+    def first(self, count: int) -> Points:
+        """Return the first points."""
+        context, weights, rows = (
+            None if t is None else t[:count] for t in (self.context, self.weights, self.rows)
+        )
+        return Points(self.x[:count], context, weights, rows)
+
+    def row(self, place: int) -> int:
+        """Return which row of the table a point is, counted from 1."""
+        return place + 1 if self.rows is None else int(self.rows[place])
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all values, by which other points are known."""
+        digest = hashlib.sha256()
+        for tensor in (self.x, self.context, self.weights):
+            if tensor is not None:
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
-class Preprocessed:
-    """Points in the model's space, and the mean log-determinant of getting there."""
+class Batch:
+    """Points in the model's space.
+
+    Attributes:
+        z: Preprocessed points, ``(n, *event)``.
+        context: Preprocessed contexts, ``(n, *context)``, or None.
+        weights: Weights, ``(n,)``, or None.
+        places: Which of the ``Points`` each is, ``(n,)``, on the CPU.
+    """
 
     z: Tensor
     context: Tensor | None
     weights: Tensor | None
+    places: Tensor
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        return Batch(*(None if t is None else t[rows] for t in self._tensors()))  # type: ignore[arg-type]
+
+    def shuffled(self, order: Tensor) -> Batch:
+        """Return the rows in another order."""
+        on_device = order.to(self.z.device)
+        z, context, weights = (None if t is None else t[on_device] for t in self._tensors()[:3])
+        assert z is not None
+        return Batch(z, context, weights, self.places[order])
+
+    def pieces(self, count: int) -> Iterator[tuple[Batch, float]]:
+        """Yield the rows in at most ``count`` pieces, each with its share of the weight."""
+        rows = -(-len(self) // count)
+        for start in range(0, len(self), rows):
+            piece = self[start : start + rows]
+            if self.weights is None or piece.weights is None:
+                yield piece, len(piece) / len(self)
+            else:
+                yield piece, float(piece.weights.sum() / self.weights.sum())
+
+    def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+        return self.z, self.context, self.weights, self.places
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessed:
+    """All points in the model's space, and the mean log-determinant of getting there."""
+
+    points: Batch
     log_abs_det: float
 
 
@@ -71,7 +136,7 @@ def preprocess(flow: Flow, points: Points, generator: torch.Generator) -> Prepro
                 if flow.context_preprocess is None
                 else flow.context_preprocess(context, like)[0]
             )
-    return Preprocessed(z, context, weights, float(mean))
+    return Preprocessed(Batch(z, context, weights, torch.arange(len(z))), float(mean))
 
 
 def fit_preprocess(flow: Flow, points: Points, generator: torch.Generator) -> None:
@@ -84,6 +149,5 @@ def fit_preprocess(flow: Flow, points: Points, generator: torch.Generator) -> No
             flow.preprocess.transform.initialize(x)
         if flow.context_preprocess is not None and points.context is not None:
             flow.context_preprocess.transform.initialize(points.context.double())
-        ready = preprocess(flow, points, generator)
-        some = slice(0, 4096)
-        flow.initialize(ready.z[some], None if ready.context is None else ready.context[some])
+        some = preprocess(flow, points, generator).points[:4096]
+        flow.initialize(some.z, some.context)

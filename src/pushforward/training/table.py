@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,13 @@ from ..configs import (
     TrainingFacts,
     default_model,
     default_training,
+    model_name,
 )
 from ..data import check_fittable, infer_schema, split_rows, to_matrix
 from ..errors import DataError
 from ..flows import score, table_flow
+from .checkpoints import Checkpoints
+from .environment import library_versions
 from .loop import EpochRecord, TrainResult, train
 from .points import Points
 
@@ -105,7 +107,10 @@ def fit(
     seed: int = 0,
     source: str | Path | None = None,
     valid_source: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> FittedFlow:
     """Fit a density to a table.
 
@@ -118,7 +123,11 @@ def fit(
         seed: Seed of the split and, by default, of the training.
         source: Where the table comes from, for messages and the record.
         valid_source: The same for ``valid``.
+        checkpoint: Folder for the state of the training, written every minute.
+        resume: Go on from what is in ``checkpoint``, which gives the same weights, bit for bit, as a run that was
+            never stopped.
         on_epoch: Called after every epoch.
+        on_note: Called with what should be known, such as a step that was skipped; a warning by default.
 
     Returns:
         The fitted flow with its schema and the record of its training, log-likelihoods in nats and in the units of
@@ -128,6 +137,9 @@ def fit(
         DataError: A table that cannot be used as it is.
         ValueError: A model that cannot be had for such columns.
         TrainingError: Training that cannot go on.
+        OutputError: A folder for checkpoints that cannot be written, or holds an unfinished run without ``resume``.
+        ArtifactError: Checkpoints that are damaged or belong to another run.
+        TerminatedError: SIGTERM came, and a checkpoint was written.
 
     Example:
         >>> import polars as pl
@@ -137,10 +149,20 @@ def fit(
         >>> fitted.schema.names, fitted.facts.train_rows
         (('a', 'b'), 80)
     """
+    checkpoints = None if checkpoint is None else Checkpoints(checkpoint, resume=resume, on_note=on_note)
     split = split_table(
         frame, data or DataConfig(), seed=seed, valid=valid, source=source, valid_source=valid_source
     )
-    return fit_split(split, model=model, training=training, seed=seed, source=source, on_epoch=on_epoch)
+    return fit_split(
+        split,
+        model=model,
+        training=training,
+        seed=seed,
+        source=source,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
+        on_note=on_note,
+    )
 
 
 def fit_split(
@@ -150,7 +172,9 @@ def fit_split(
     training: TrainConfig | None = None,
     seed: int = 0,
     source: str | Path | None = None,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     on_trained: Callable[[TrainResult], None] | None = None,
 ) -> FittedFlow:
     """Fit a density to a table that has been split: the second half of ``fit``.
@@ -161,7 +185,9 @@ def fit_split(
         training: As in ``fit``.
         seed: Seed of the training where ``training`` is not given.
         source: As in ``fit``.
+        checkpoints: Where to write the state of the training, and to go on from.
         on_epoch: Called after every epoch.
+        on_note: As in ``fit``.
         on_trained: Called when training has ended, before the log-likelihoods of all rows are computed.
 
     Returns:
@@ -171,6 +197,9 @@ def fit_split(
         DataError: A batch of more rows than there are to train on.
         ValueError: A model that cannot be had for such columns.
         TrainingError: Training that cannot go on.
+        OutputError: As in ``fit``.
+        ArtifactError: As in ``fit``.
+        TerminatedError: As in ``fit``.
 
     Example:
         >>> import polars as pl
@@ -192,7 +221,16 @@ def fit_split(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = table_flow(model, split.schema)
-    result = train(flow, split.train, split.valid, training, on_epoch=on_epoch)
+    result = train(
+        flow,
+        split.train,
+        split.valid,
+        training,
+        checkpoints=checkpoints,
+        identity={"model": {"name": model_name(model), **asdict(model)}, "schema": asdict(split.schema)},
+        on_epoch=on_epoch,
+        on_note=on_note,
+    )
     if on_trained is not None:
         on_trained(result)
     parts = [score(flow, part.x, part.context) for part in (split.train, split.valid, split.test)]
@@ -215,15 +253,9 @@ def fit_split(
         seconds=result.seconds,
         config=training,
         versions=library_versions(),
+        notes=tuple(result.notes),
     )
     return FittedFlow(flow, model, split.schema, facts)
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python, torch and this library."""
-    from .. import __version__
-
-    return {"pushforward": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def _points(frame: pl.DataFrame, schema: TableSchema, data: DataConfig, source: str | Path | None) -> Points:
@@ -255,6 +287,7 @@ def _take(points: Points, rows: Rows) -> Points:
         points.x[index],
         None if context is None else context[index],
         None if weights is None else weights[index],
+        index + 1 if points.rows is None else points.rows[index],
     )
 
 

@@ -1,0 +1,259 @@
+"""Checkpoints of a training run: a folder with the last two, each whole or not there."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import sealed
+from ..errors import ArtifactError, DataError, OutputError
+
+KIND = "pushforward-checkpoint"
+FORMAT = 1
+EVERY = 60.0
+"""Seconds between two checkpoints by default."""
+
+_NAME = re.compile(r"checkpoint-(\d{1,12})\.safetensors")
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a run.
+
+    Attributes:
+        tensors: Its tensors by name.
+        progress: Everything else of it, as JSON has it.
+        environment: What it was computed with: versions and device.
+    """
+
+    tensors: Mapping[str, Tensor]
+    progress: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The checkpoints of one run in a folder of their own.
+
+    Each is one safetensors file with a checksum over all of it, written beside and renamed, so a run that is killed
+    while it writes leaves the ones before it untouched. The last two are kept: where the newest turns out to be
+    damaged, the older one is used, and the damaged file stays as it is.
+
+    Args:
+        folder: The folder; made with the first checkpoint. The folder that it is in must exist.
+        resume: Go on from a checkpoint in it. Otherwise a folder with an unfinished run is refused.
+        replace: Without ``resume``: throw an unfinished run away.
+        every: Seconds between two checkpoints.
+        on_note: Called with what the user should know; a warning by default.
+
+    Raises:
+        OutputError: A folder that cannot be written, or that holds an unfinished run.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     first = Checkpoints(Path(place) / "run")
+        ...     first.write(Snapshot({"weight": torch.ones(2)}, {"epoch": 3}), {}, finished=False)
+        ...     found = Checkpoints(Path(place) / "run", resume=True).newest({})
+        >>> found.progress, found.tensors["weight"].tolist()
+        ({'epoch': 3}, [1.0, 1.0])
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        resume: bool = False,
+        replace: bool = False,
+        every: float = EVERY,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.folder, self.resume, self.every = Path(folder), resume, every
+        self._on_note = on_note
+        self._good: list[Path] = []
+        self._last = time.monotonic()
+        self._failed = False
+        self._check_folder()
+        if not resume and not replace and self._files() and not self._finished():
+            raise OutputError(
+                f"{self.folder}: holds the checkpoints of an unfinished run. "
+                "Go on with it (--resume; in Python resume=True), or start anew and throw it away (--no-resume; in "
+                "Python remove the folder)."
+            )
+
+    def due(self) -> bool:
+        """Return whether it is time for the next checkpoint."""
+        return time.monotonic() - self._last >= self.every
+
+    def write(self, snapshot: Snapshot, identity: Mapping[str, Any], *, finished: bool) -> None:
+        """Write a checkpoint, then remove those before the one before it.
+
+        Args:
+            snapshot: The state of the run.
+            identity: What run it is, as JSON has it: data, model and settings. A resumed run must have the same.
+            finished: Whether training has ended.
+
+        Raises:
+            OutputError: The disk refuses; the checkpoints before stay.
+        """
+        number = max((self._number(path) for path in self._files()), default=0) + 1
+        path = self.folder / f"checkpoint-{number:06d}.safetensors"
+        metadata = {
+            "format": FORMAT,
+            "run": dict(identity),
+            "environment": dict(snapshot.environment),
+            "finished": finished,
+            "progress": dict(snapshot.progress),
+        }
+        try:
+            with _as_output_error(self.folder):
+                self.folder.mkdir(exist_ok=True)
+            sealed.write(path, snapshot.tensors, metadata, kind=KIND)
+        finally:
+            self._last = time.monotonic()
+        self._good.append(path)
+        for old in self._good[:-_KEPT]:
+            old.unlink(missing_ok=True)
+        del self._good[:-_KEPT]
+
+    def write_if_possible(
+        self, snapshot: Snapshot, identity: Mapping[str, Any], *, finished: bool = False
+    ) -> None:
+        """Write a checkpoint; where the disk refuses, say so once and let the training go on."""
+        try:
+            self.write(snapshot, identity, finished=finished)
+        except OutputError as error:
+            if not self._failed:
+                self._note(f"No checkpoint could be written: {error} Training goes on without.")
+            self._failed = True
+        else:
+            self._failed = False
+
+    def newest(self, identity: Mapping[str, Any]) -> Snapshot | None:
+        """Return the newest checkpoint that is whole, or None where there is none to go on from.
+
+        Without ``resume`` what is in the folder is removed, since a new run begins.
+
+        Args:
+            identity: As in ``write``.
+
+        Raises:
+            ArtifactError: All that are there are damaged, or they belong to another run.
+        """
+        if not self.resume:
+            self.discard()
+            return None
+        refused: list[str] = []
+        self._remove_remains()
+        for path in sorted(self._files(), key=self._number, reverse=True):
+            try:
+                found = sealed.read(path, kind=KIND, latest=FORMAT)
+                tensors = found.load()
+                progress, run, environment = (
+                    dict(found.metadata[key]) for key in ("progress", "run", "environment")
+                )
+            except (ArtifactError, DataError, KeyError, TypeError, ValueError) as error:
+                refused.append(str(error))
+                continue
+            self._check_same(path, run, identity)
+            for reason in refused:
+                self._note(f"{reason}. The checkpoint before it is used.")
+            self._good = [path]
+            return Snapshot(tensors, progress, environment)
+        if refused:
+            raise ArtifactError(
+                f"{self.folder}: none of the checkpoints can be used: {'; '.join(refused)}. "
+                "Start anew with --no-resume."
+            )
+        self._note(f"{self.folder}: no checkpoint to go on from; training starts from the beginning.")
+        return None
+
+    def discard(self) -> None:
+        """Remove the checkpoints, and the folder where nothing else is in it."""
+        for path in self._files():
+            path.unlink(missing_ok=True)
+        self._remove_remains()
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _finished(self) -> bool:
+        newest = max(self._files(), key=self._number)
+        try:
+            return bool(sealed.read(newest, kind=KIND, latest=FORMAT).metadata["finished"])
+        except (ArtifactError, DataError, KeyError):
+            return False
+
+    def _files(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+
+    def _remove_remains(self) -> None:
+        """Remove what a run that was killed while it wrote has left half written."""
+        if self.folder.is_dir():
+            for path in self.folder.glob(".pushforward-*.safetensors"):
+                path.unlink(missing_ok=True)
+
+    def _check_folder(self) -> None:
+        with _as_output_error(self.folder):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise OutputError(f"{self.folder}: is a file. Give a folder for the checkpoints.")
+        from ..data import check_writable
+
+        place = self.folder if self.folder.is_dir() else self.folder.parent
+        check_writable(place / "checkpoint-000000.safetensors")
+
+    def _check_same(self, path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        changes = list(_differences(there, here))
+        if changes:
+            raise ArtifactError(
+                f"{path}: belongs to another run: {'; '.join(changes)}. "
+                "Give the same command as before, or start anew with --no-resume."
+            )
+
+    def _note(self, text: str) -> None:
+        if self._on_note is None:
+            warnings.warn(text, stacklevel=2)
+        else:
+            self._on_note(text)
+
+    @staticmethod
+    def _number(path: Path) -> int:
+        match = _NAME.fullmatch(path.name)
+        assert match is not None
+        return int(match[1])
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """Say what differs between two descriptions, field by field."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in sorted({*there, *here}):
+            yield from _differences(there.get(key), here.get(key), f"{name}.{key}" if name else str(key))
+    elif _plain(there) != _plain(here):
+        if name == "data":
+            yield "the rows of the table have changed"
+        else:
+            yield f"{name} was {_plain(there)} there and is {_plain(here)} here"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+@contextmanager
+def _as_output_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error}). Choose another folder with --checkpoint."
+        ) from error

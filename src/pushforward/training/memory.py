@@ -1,0 +1,107 @@
+"""Whether a step fits into memory, found out before the operating system ends the program."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+_SHARE = 0.8
+# Beside what the backward pass needs, a step holds gradients and the temporaries of one operation.
+_OVERHEAD = 1.5
+_PROBE_ROWS = 16
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory was refused."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def bytes_per_row(step: nn.Module, z: Tensor, context: Tensor | None, weights: Tensor | None) -> float:
+    """Return how many bytes each row of a batch adds to what a step keeps for its backward pass.
+
+    Measured as the difference between two small batches, so that the weights, which are kept once, do not count.
+
+    Args:
+        step: Module ``(z, context, weights) -> loss``.
+        z: At least 2 rows of a batch.
+        context: Their contexts.
+        weights: Their weights.
+    """
+    few = max(1, min(_PROBE_ROWS, len(z) // 2))
+    kept = []
+    for rows in (few, 2 * few):
+        storages: dict[int, int] = {}
+
+        def pack(t: Tensor, storages: dict[int, int] = storages) -> Tensor:
+            storage = t.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            step(*(t if t is None else t[:rows].clone() for t in (z, context, weights)))
+        kept.append(sum(storages.values()))
+    return max(0.0, (kept[1] - kept[0]) / few)
+
+
+def pieces_that_fit(needed: float, available: float | None) -> int:
+    """Return into how many pieces (1, 2, 4, ...) a batch must be cut to fit.
+
+    Args:
+        needed: Bytes that its backward pass needs.
+        available: Bytes that there are; None: not known.
+
+    Example:
+        >>> pieces_that_fit(1e9, 16e9), pieces_that_fit(40e9, 16e9), pieces_that_fit(1e9, None)
+        (1, 8, 1)
+    """
+    if available is None:
+        return 1
+    ratio = needed * _OVERHEAD / max(available * _SHARE, 1.0)
+    return 1 if ratio <= 1 else 2 ** math.ceil(math.log2(ratio))
+
+
+def available_bytes(device: torch.device) -> float | None:
+    """Return how much memory a device has left for us, or None where that is not known."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return None
+    found = [_meminfo(), _cgroup(), _address_space()]
+    known = [value for value in found if value is not None]
+    return min(known) if known else None
+
+
+def _meminfo() -> float | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _cgroup() -> float | None:
+    """Return what the container that we run in may still take."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = (folder / "memory.current").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return float(int(limit) - int(used)) if limit.isdigit() else None
+
+
+def _address_space() -> float | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return float(limit - pages * resource.getpagesize())

@@ -1,0 +1,365 @@
+"""The state of a training run, and how one step and one epoch move it."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..configs import TrainConfig
+from ..errors import ArtifactError, TrainingError
+from ..flows import Flow, chunk_rows
+from ..objectives import negative_log_likelihood
+from .average import Average
+from .blame import find_nonfinite
+from .checkpoints import Snapshot
+from .environment import library_versions
+from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
+from .points import Batch, Points, Preprocessed, fit_preprocess, preprocess
+from .schedule import Schedule
+
+_MOST_SKIPPED_STEPS = 12
+# Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
+# one that is shared, where each of the many small operations waits for the slower thread.
+_ONE_THREAD_WORK = 1e8
+_ADVICE = "Try a smaller learning rate, or look for extreme values in the data."
+
+
+class TrainStep(nn.Module):
+    """A flow and an objective as one module whose ``forward`` is the loss, so that wrappers see all of it."""
+
+    def __init__(self, flow: Flow, objective: Callable[..., Tensor] = negative_log_likelihood) -> None:
+        super().__init__()
+        self.flow, self.objective = flow, objective
+
+    def forward(self, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
+        """Return the loss of a batch of preprocessed points."""
+        return self.objective(self.flow, z, context, weights)
+
+
+class Run:
+    """All that moves while a flow is trained. Between two steps, ``snapshot`` is the whole of it.
+
+    Within the block that it manages, torch has the number of threads of the run.
+
+    Args:
+        flow: The flow; its preprocess and data-dependent parameters are fitted here.
+        train_points: Points that the weights are fitted to.
+        valid_points: Points that choose the epoch.
+        config: Settings.
+        accelerator: What to compute on, as Fabric names it.
+        on_note: Called with what should be known; a warning by default.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        train_points: Points,
+        valid_points: Points,
+        config: TrainConfig,
+        *,
+        accelerator: str = "auto",
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        from lightning_fabric import Fabric
+
+        started = time.monotonic()
+        self.flow, self.train_points, self.valid_points, self.config = (
+            flow,
+            train_points,
+            valid_points,
+            config,
+        )
+        self._on_note = on_note
+        self._fabric = Fabric(accelerator=accelerator, devices=1)
+        self._generator = torch.Generator().manual_seed(config.seed)
+        fit_preprocess(flow, train_points, self._generator)
+        flow.to(self._fabric.device)
+        self._parameters = list(flow.parameters())
+        self._optimiser = torch.optim.AdamW(
+            self._parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=flow.base.device.type != "mps",
+        )
+        self._step, self._wrapped = self._fabric.setup(TrainStep(flow), self._optimiser, move_to_device=False)
+        self._average = Average(self._parameters, config.ema)
+        self._valid = preprocess(flow, valid_points, torch.Generator().manual_seed(config.seed))
+        self._ready: Preprocessed | None = None
+        self._epoch_state = self._generator.get_state()
+        self._best: dict[str, Tensor] | None = None
+        self._loss_sum = torch.zeros((), device=flow.base.device)
+        self._outer_threads = torch.get_num_threads()
+        small = sum(p.numel() for p in self._parameters) * config.batch_size < _ONE_THREAD_WORK
+        self._threads = 1 if small else self._outer_threads
+        self.rows_each = min(config.batch_size, len(train_points))
+        self._steps_each = max(1, len(train_points) // config.batch_size)
+        self.schedule = Schedule(config, self._steps_each * config.epochs, started)
+        self.epoch, self._batch, self._counted, self._skipped, self._pieces = 1, 0, 0, 0, 1
+        self.best_epoch, self.best_loss, self.stopped = 0, math.inf, ""
+        self.train_curve: list[float] = []
+        self.valid_curve: list[float] = []
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        torch.set_num_threads(self._threads)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        torch.set_num_threads(self._outer_threads)
+
+    # --- steps and epochs -----------------------------------------------------------------------------------------
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what is left of the epoch: one shuffle, then views; a last short batch waits for the next shuffle."""
+        self._epoch_state = self._generator.get_state()
+        if self._ready is None or self.flow.surjection is not None:
+            self._ready = preprocess(self.flow, self.train_points, self._generator)
+        order = torch.randperm(len(self.train_points), generator=self._generator)
+        shuffled, size = self._ready.points.shuffled(order), self.config.batch_size
+        while self._batch < self._steps_each and not self._enough():
+            yield shuffled[self._batch * size : (self._batch + 1) * size]
+
+    def step(self, batch: Batch) -> None:
+        """Move the weights by one batch, or skip it where its loss or gradient is not finite."""
+        rate = self.config.learning_rate * self.schedule.factor() * 0.5**self._skipped
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        loss = self._gradient(batch)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
+        if bool(torch.isfinite(norm + loss)):
+            self._wrapped.step()
+            self._average.update()
+            self._loss_sum += loss
+            self._counted += 1
+        else:
+            self._skip(batch, bool(torch.isfinite(loss)), rate / 2)
+        self.schedule.steps += 1
+        self._batch += 1
+
+    def end_epoch(self, asked: Callable[[], None]) -> None:
+        """Validate, keep the weights if they are the best, and decide whether to go on.
+
+        Args:
+            asked: Called between pieces of the work; what it raises leaves the state as at the end of the last step.
+        """
+        assert self._ready is not None
+        with self._average.applied():
+            valid_loss = self._validate(asked)
+            if valid_loss < self.best_loss and self.schedule.steps > self._skipped:
+                self.best_loss, self.best_epoch = valid_loss, self.epoch
+                self._best = deepcopy(self.flow.state_dict())
+        self.train_curve.append(float(self._loss_sum) / max(self._counted, 1) - self._ready.log_abs_det)
+        self.valid_curve.append(valid_loss)
+        if self._skipped > _MOST_SKIPPED_STEPS:
+            self.stopped = "diverged"
+            self._note(f"Training stopped after {self._skipped} such steps. {_ADVICE}")
+        elif self.schedule.over():
+            self.stopped = "time"
+        elif self.epoch - self.best_epoch >= self.config.patience:
+            self.stopped = "patience"
+        elif self.epoch == self.config.epochs:
+            self.stopped = "epochs"
+        self.epoch, self._batch, self._counted = self.epoch + 1, 0, 0
+        self._loss_sum = torch.zeros_like(self._loss_sum)
+
+    def finish(self) -> None:
+        """Give the flow the best weights and bring it to the CPU.
+
+        Raises:
+            TrainingError: There are none.
+        """
+        if self._best is not None:
+            self.flow.load_state_dict(self._best)
+        elif self.stopped == "diverged":
+            raise TrainingError(
+                f"training stopped in epoch {len(self.valid_curve)}, before any was done well: {self._skipped} steps "
+                f"had a loss or gradient that is not finite. The last: {self.notes[-2]} {_ADVICE}"
+            )
+        elif self.stopped != "interrupt":
+            raise TrainingError(
+                f"no epoch of {len(self.valid_curve)} had a finite validation loss. Try a smaller learning rate, "
+                "or look for validation rows far from all training rows."
+            )
+        self.flow.to("cpu")
+
+    def _enough(self) -> bool:
+        return self._skipped > _MOST_SKIPPED_STEPS or self.schedule.over()
+
+    def _gradient(self, batch: Batch) -> Tensor:
+        """Compute the gradient of a batch and return its loss, in pieces that fit into memory."""
+        while True:
+            try:
+                self._wrapped.zero_grad()
+                if self._pieces == 1:
+                    loss: Tensor = self._step(batch.z, batch.context, batch.weights)
+                    self._fabric.backward(loss)
+                    return loss.detach()
+                total = torch.zeros_like(self._loss_sum)
+                for piece, share in batch.pieces(self._pieces):
+                    loss = self._step(piece.z, piece.context, piece.weights) * share
+                    self._fabric.backward(loss)
+                    total += loss.detach()
+                return total
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._cut(2 * self._pieces)
+
+    def fit_pieces(self) -> None:
+        """Cut the batches if their gradients would not fit into the memory that there is."""
+        some = preprocess(self.flow, self.train_points.first(32), torch.Generator().manual_seed(0)).points
+        if len(some) < 2:
+            return
+        try:
+            each = bytes_per_row(self._step, some.z, some.context, some.weights)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return  # the first step will find out by itself
+        pieces = pieces_that_fit(self.rows_each * each, available_bytes(self.flow.base.device))
+        if pieces > 1:
+            self._cut(pieces)
+
+    def _cut(self, pieces: int) -> None:
+        if pieces > self.rows_each:
+            raise TrainingError(
+                "not even one row of a batch fits into memory. Choose a smaller model: fewer layers, bins or "
+                "hidden units."
+            )
+        self._pieces = pieces
+        self._note(
+            f"A batch of {self.rows_each} rows does not fit into memory: it is computed in {pieces} pieces, with the "
+            f"same result. A batch size of {max(1, self.rows_each // pieces)} or a smaller model would fit at once."
+        )
+
+    def _skip(self, batch: Batch, loss_is_finite: bool, rate: float) -> None:
+        """Say why a step is skipped."""
+        self._skipped += 1
+        found = find_nonfinite(self.flow, batch.z, batch.context, batch.weights)
+        what = "gradient" if loss_is_finite else "loss"
+        if found is None:
+            origin = "Every part of it is: only their sum overflows"
+        else:
+            origin = f"It begins with the {found.what} of {found.part}"
+            if found.row is not None:
+                origin += f", at row {self.train_points.row(int(batch.places[found.row]))}"
+        self._note(
+            f"Epoch {self.epoch}, step {self._batch + 1}: the {what} is not finite. {origin}. "
+            f"The step is skipped, the learning rate halved to {rate:.2g}."
+        )
+
+    def _validate(self, asked: Callable[[], None]) -> float:
+        """Return the mean negative log-likelihood in the units of the data; infinite where it is not a number."""
+        total, weight, points = 0.0, 0.0, self._valid.points
+        most = chunk_rows(self.flow)
+        with torch.no_grad():
+            for start in range(0, len(points), most):
+                asked()
+                part = points[start : start + most]
+                share = float(len(part)) if part.weights is None else float(part.weights.sum())
+                total += share * float(negative_log_likelihood(self.flow, part.z, part.context, part.weights))
+                weight += share
+        loss = total / weight - self._valid.log_abs_det
+        return loss if math.isfinite(loss) else math.inf
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        if self._on_note is None:
+            warnings.warn(text, stacklevel=2)
+        else:
+            self._on_note(text)
+
+    # --- the state as a whole -------------------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree with: the settings and the data."""
+        return {
+            "training": asdict(self.config),
+            "data": [self.train_points.digest(), self.valid_points.digest()],
+        }
+
+    def snapshot(self) -> Snapshot:
+        """Return the state between two steps, or between the last step of an epoch and its end."""
+        tensors = {f"flow/{name}": t for name, t in self.flow.state_dict().items()}
+        tensors |= {f"best/{name}": t for name, t in (self._best or {}).items()}
+        tensors |= {f"average/{i}": t for i, t in enumerate(self._average.values)}
+        for i, state in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{i}/{name}": t for name, t in state.items()}
+        tensors |= {"generator": self._epoch_state, "loss_sum": self._loss_sum}
+        progress = {
+            "epoch": self.epoch,
+            "batch": self._batch,
+            "steps": self.schedule.steps,
+            "seconds": self.schedule.seconds(),
+            "counted": self._counted,
+            "skipped": self._skipped,
+            "pieces": self._pieces,
+            "threads": self._threads,
+            "averaged": self._average.updates,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "stopped": self.stopped,
+            "train_curve": self.train_curve,
+            "valid_curve": self.valid_curve,
+            "notes": self.notes,
+        }
+        return Snapshot(tensors, progress, self._environment())
+
+    def restore(self, found: Snapshot) -> None:
+        """Go on from a state that ``snapshot`` returned.
+
+        Raises:
+            ArtifactError: A state of another flow.
+        """
+        tensors, p = found.tensors, found.progress
+        try:
+            self.flow.load_state_dict(_under(tensors, "flow/"))
+            self._best = _under(tensors, "best/") or None
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, t in _under(tensors, "optimiser/").items():
+                place, _, key = name.partition("/")
+                states.setdefault(int(place), {})[key] = t
+            self._optimiser.load_state_dict(
+                {"state": states, "param_groups": self._optimiser.state_dict()["param_groups"]}
+            )
+            averages = _under(tensors, "average/")
+            for i, value in enumerate(self._average.values):
+                value.copy_(averages[str(i)])
+            self._loss_sum.copy_(tensors["loss_sum"])
+            self._epoch_state = tensors["generator"]
+            self._generator.set_state(self._epoch_state)
+            self.schedule.resume(p["steps"], p["seconds"])
+            self.epoch, self._batch, self._counted = p["epoch"], p["batch"], p["counted"]
+            self._skipped, self._pieces, self._threads = p["skipped"], p["pieces"], p["threads"]
+            self._average.updates, self.best_epoch = p["averaged"], p["best_epoch"]
+            self.best_loss, self.stopped = p["best_loss"], p["stopped"]
+            self.train_curve, self.valid_curve = list(p["train_curve"]), list(p["valid_curve"])
+            self.notes = list(p["notes"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise ArtifactError(f"the checkpoint does not fit the flow that it is for: {error}") from error
+        torch.set_num_threads(self._threads)
+        here = self._environment()
+        for name, begun in found.environment.items():
+            if here.get(name) != begun:
+                self._note(
+                    f"Resumed with {name} {here.get(name)}, begun with {begun}: the result may differ in rounding "
+                    "from that of a run that was never stopped."
+                )
+
+    def _environment(self) -> dict[str, str]:
+        return library_versions() | {"device": self.flow.base.device.type}
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
