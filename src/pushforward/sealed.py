@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,22 +61,16 @@ class Sealed:
 
     Attributes:
         metadata: What the JSON text says.
+        shapes: The tensors' shapes by their names.
+        dtypes: The tensors' dtypes by their names.
     """
 
     metadata: dict[str, Any]
-    _entries: dict[str, _Entry]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, torch.dtype]
+    _places: dict[str, tuple[int, int]]
     _content: mmap.mmap
     _path: Path
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The tensors' shapes by their names."""
-        return {name: entry.shape for name, entry in self._entries.items()}
-
-    @property
-    def dtypes(self) -> dict[str, torch.dtype]:
-        """The tensors' dtypes by their names."""
-        return {name: entry.dtype for name, entry in self._entries.items()}
 
     def load(self) -> dict[str, Tensor]:
         """Copy the tensors out of the file, onto the CPU.
@@ -83,18 +78,17 @@ class Sealed:
         Raises:
             ArtifactError: A truth value that is neither true nor false.
         """
-        return {name: self._tensor(name, entry) for name, entry in self._entries.items()}
+        return {name: self._tensor(name) for name in self.shapes}
 
-    def _tensor(self, name: str, entry: _Entry) -> Tensor:
-        if entry.start == entry.end:
-            return torch.empty(entry.shape, dtype=entry.dtype)
+    def _tensor(self, name: str) -> Tensor:
+        (start, end), dtype, shape = self._places[name], self.dtypes[name], self.shapes[name]
+        if start == end:
+            return torch.empty(shape, dtype=dtype)
         # As bytes first: a copy of them is aligned, wherever in the file they stand.
-        raw = torch.frombuffer(
-            self._content, dtype=torch.uint8, count=entry.end - entry.start, offset=entry.start
-        )
-        if entry.dtype is torch.bool and bool((raw > 1).any()):
+        raw = np.frombuffer(self._content, np.uint8, end - start, start)
+        if dtype is torch.bool and bool((raw > 1).any()):
             raise ArtifactError(f"{self._path}: tensor {name!r} holds bytes that are no truth values")
-        return raw.clone().view(entry.dtype).reshape(entry.shape)
+        return torch.from_numpy(raw.copy()).view(dtype).reshape(shape)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], *, kind: str) -> None:
@@ -117,22 +111,26 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
         ...     read(path, kind="pushforward", latest=1).load()
         {'a': tensor([0, 1, 2])}
     """
-    from safetensors.torch import save
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
     text = json.dumps({**{k: v for k, v in metadata.items() if k != "sha256"}, "sha256": _NO_DIGEST})
-    # Not by save_file: that writes to a temporary file of its own, which stays behind when the process is killed and
-    # which only its owner may read.
-    content = bytearray(save(_apart(tensors), metadata={kind: text}))
-    # The last one: what a text before it holds may look like a digest, but no tensor's name does.
-    place = content.rfind(_DIGEST_AT_ZERO, 0, _header_end(content)) + len(_DIGEST_AT_ZERO) - 64
-    content[place : place + 64] = _digest(content, place).encode()
+    plain = _apart(tensors)
     with atomic_path(path) as temporary:
         try:
-            temporary.write_bytes(content)
-        except OSError as error:
+            save_file(plain, temporary, metadata={kind: text})
+            with (
+                temporary.open("r+b") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
+                # The last one: what a text before it holds may look like a digest, but no tensor's name does.
+                place = content.rfind(_DIGEST_AT_ZERO, 0, _header_end(content)) + len(_DIGEST_AT_ZERO) - 64
+                file.seek(place)
+                file.write(_digest(content, place).encode())
+        except (OSError, SafetensorError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise OutputError(
-                f"{path}: cannot be written ({error.strerror or error}). "
-                "Choose another folder, or make room or permissions there."
+                f"{path}: cannot be written ({reason}). Choose another folder, or make room or permissions there."
             ) from error
 
 
@@ -159,7 +157,7 @@ def read(path: Path, *, kind: str, latest: int) -> Sealed:
             size = path.stat().st_size
             if size < 8:
                 raise ArtifactError(f"{path}: not a {what}, or cut short: it has {size} bytes")
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"cannot be read ({reason})", source=path, remedy="Check its permissions.") from error
@@ -195,7 +193,14 @@ def read(path: Path, *, kind: str, latest: int) -> Sealed:
     spans = sorted((entry.start, entry.end) for entry in entries.values())
     if any(a[1] != b[0] for a, b in pairwise([(end, end), *spans, (len(content), len(content))])):
         raise ArtifactError(f"{path}: not a {what}: its tensors overlap, or do not fill the file")
-    return Sealed(metadata, entries, content, path)
+    return Sealed(
+        metadata,
+        {name: entry.shape for name, entry in entries.items()},
+        {name: entry.dtype for name, entry in entries.items()},
+        {name: (entry.start, entry.end) for name, entry in entries.items()},
+        content,
+        path,
+    )
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -210,12 +215,12 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def _header_end(content: mmap.mmap | bytearray) -> int:
+def _header_end(content: mmap.mmap) -> int:
     """Where the tensors begin, if the file is a safetensors file at all."""
     return 8 + int(struct.unpack("<Q", content[:8])[0])
 
 
-def _digest(content: mmap.mmap | bytearray, place: int) -> str:
+def _digest(content: mmap.mmap, place: int) -> str:
     """The SHA-256 of a file, its 64 digits at the place taken as zeros."""
     digest = hashlib.sha256()
     with memoryview(content) as view:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -76,7 +77,7 @@ class TableSchema:
         if not self.columns:
             raise ValueError("columns: at least one column is needed, got none")
         names = [c.name for c in (*self.columns, *self.context)]
-        doubles = sorted({n for n in names if names.count(n) > 1})
+        doubles = sorted(name for name, times in Counter(names).items() if times > 1)
         if doubles:
             raise ValueError(f"columns: each name may stand once, got twice: {', '.join(doubles)}")
 
