@@ -111,26 +111,22 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
         ...     read(path, kind="pushforward", latest=1).load()
         {'a': tensor([0, 1, 2])}
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     text = json.dumps({**{k: v for k, v in metadata.items() if k != "sha256"}, "sha256": _NO_DIGEST})
-    plain = _apart(tensors)
+    # Not by save_file: that writes to a temporary file of its own, which stays behind when the process is killed and
+    # which only its owner may read.
+    content = bytearray(save(_apart(tensors), metadata={kind: text}))
+    # The last one: what a text before it holds may look like a digest, but no tensor's name does.
+    place = content.rfind(_DIGEST_AT_ZERO, 0, _header_end(content)) + len(_DIGEST_AT_ZERO) - 64
+    content[place : place + 64] = _digest(content, place).encode()
     with atomic_path(path) as temporary:
         try:
-            save_file(plain, temporary, metadata={kind: text})
-            with (
-                temporary.open("r+b") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            ):
-                # The last one: what a text before it holds may look like a digest, but no tensor's name does.
-                place = content.rfind(_DIGEST_AT_ZERO, 0, _header_end(content)) + len(_DIGEST_AT_ZERO) - 64
-                file.seek(place)
-                file.write(_digest(content, place).encode())
-        except (OSError, SafetensorError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            temporary.write_bytes(content)
+        except OSError as error:
             raise OutputError(
-                f"{path}: cannot be written ({reason}). Choose another folder, or make room or permissions there."
+                f"{path}: cannot be written ({error.strerror or error}). "
+                "Choose another folder, or make room or permissions there."
             ) from error
 
 
@@ -215,12 +211,12 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def _header_end(content: mmap.mmap) -> int:
+def _header_end(content: mmap.mmap | bytearray) -> int:
     """Where the tensors begin, if the file is a safetensors file at all."""
     return 8 + int(struct.unpack("<Q", content[:8])[0])
 
 
-def _digest(content: mmap.mmap, place: int) -> str:
+def _digest(content: mmap.mmap | bytearray, place: int) -> str:
     """The SHA-256 of a file, its 64 digits at the place taken as zeros."""
     digest = hashlib.sha256()
     with memoryview(content) as view:
