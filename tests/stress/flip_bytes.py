@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from sealed_files import refusals
-
 from pushforward import sealed
+from sealed_files import refusals
 
 
 def main(size: int = 20_000_000, changes: int = 10_000) -> int:

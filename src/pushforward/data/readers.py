@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from tokenize import TokenError
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,9 @@ from ..errors import DataError
 from .arrays import array_frame, array_names, load_array
 from .delimited import parsing_error, scan_delimited
 from .names import check_names, suggestion
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz")
 """What the name of a table may end in."""
@@ -39,11 +43,38 @@ _SIGNATURES = {
     b"\xfe\xff": "text in UTF-16",
 }
 _OWN_SIGNATURES = {".parquet": b"PAR1", ".npy": b"\x93NUMPY", ".npz": b"PK"}
+# What NumPy, ZIP archives and Arrow raise besides over headers that make no sense.
+_DAMAGE = (ArithmeticError, LookupError, RuntimeError, SyntaxError, TypeError, TokenError)
 
 
 class _Array(NamedTuple):
     values: NDArray[np.generic]
     columns: tuple[str, ...]
+
+
+class _Parquet(NamedTuple):
+    file: ParquetFile
+    columns: tuple[str, ...]
+
+    def whole(self) -> pl.DataFrame:
+        return _frame(self.file.read(columns=list(self.columns)), self.columns)
+
+    def chunks(self, rows: int) -> Iterator[pl.DataFrame]:
+        """Frames of that many rows, and one of those left; the file's batches end where its row groups do."""
+        held: pl.DataFrame | None = None
+        for batch in self.file.iter_batches(rows, columns=list(self.columns)):
+            frame = _frame(batch, self.columns)
+            held = frame if held is None else pl.concat([held, frame])
+            if held.height >= rows:
+                yield held[:rows]
+                held = held[rows:]
+        if held is not None and held.height:
+            yield held
+
+
+def _frame(table: object, columns: Sequence[str]) -> pl.DataFrame:
+    """An Arrow table as a frame, with its columns in the order asked for."""
+    return pl.DataFrame(pl.from_arrow(table))[list(columns)]
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -76,7 +107,9 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.Dat
     path = Path(path)
     with _readable(path):
         table = _open(path, columns)
-        return array_frame(*table) if isinstance(table, _Array) else table.collect()
+        if isinstance(table, _Array):
+            return array_frame(*table)
+        return table.whole() if isinstance(table, _Parquet) else table.collect()
 
 
 def iter_table(
@@ -116,20 +149,21 @@ def suffix_of(path: Path, known: Sequence[str]) -> str | None:
     return max((suffix for suffix in known if name.endswith(suffix)), key=len, default=None)
 
 
-def _open(path: Path, columns: Sequence[str] | None) -> pl.LazyFrame | _Array:
+def _open(path: Path, columns: Sequence[str] | None) -> pl.LazyFrame | _Array | _Parquet:
     suffix = _checked_suffix(path)
     if suffix in (".npy", ".npz"):
         array = load_array(path)
         return _Array(array, check_names(array_names(array), columns, source=path))
     if suffix != ".parquet":
         return scan_delimited(path, columns)
-    frame = pl.scan_parquet(path, glob=False)
-    names = frame.collect_schema().names()
-    taken = check_names(names, columns, source=path)
-    if frame.select(pl.len()).collect().item() == 0:
+    # Not by polars, which panics over many a damaged file, with a trace of its own.
+    from pyarrow.parquet import ParquetFile
+
+    file = ParquetFile(path)
+    taken = check_names(file.schema_arrow.names, columns, source=path)
+    if file.metadata.num_rows == 0:
         raise DataError("no rows", source=path, remedy="Give a table with rows.")
-    # By position: polars reads a name such as "^a$" as a pattern.
-    return frame.select([pl.nth(names.index(name)) for name in taken])
+    return _Parquet(file, taken)
 
 
 def _checked_suffix(path: Path) -> str:
@@ -175,9 +209,12 @@ def _mismatch(path: Path, suffix: str, head: bytes) -> DataError:
     )
 
 
-def _chunks(path: Path, table: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+def _chunks(path: Path, table: pl.LazyFrame | _Parquet, rows: int) -> Iterator[pl.DataFrame]:
     with _readable(path):
-        yield from table.collect_batches(chunk_size=rows, maintain_order=True)
+        if isinstance(table, _Parquet):
+            yield from table.chunks(rows)
+        else:
+            yield from table.collect_batches(chunk_size=rows, maintain_order=True)
 
 
 def _array_chunks(table: _Array, rows: int) -> Iterator[pl.DataFrame]:
@@ -192,6 +229,12 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(
+            "needs more memory than there is, or is damaged",
+            source=path,
+            remedy="Copy it again, or split it.",
+        ) from error
     except PermissionError as error:
         raise DataError("may not be read", source=path, remedy="Check its permissions.") from error
     except (
@@ -201,6 +244,7 @@ def _readable(path: Path) -> Iterator[None]:
         ValueError,
         zlib.error,
         zipfile.BadZipFile,
+        *_DAMAGE,
     ) as error:
         if isinstance(error, pl.exceptions.PolarsError) and path.suffix.lower() != ".parquet":
             raise parsing_error(path, error) from error
