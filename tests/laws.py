@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
+from pushforward.evaluate.jacobians import jacobian
 from pushforward.transforms import Transform
 
-Direction = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 Period = tuple[float, ...] | float
 
 
@@ -21,26 +21,6 @@ def distance(a: Tensor, b: Tensor, period: Period = 0.0) -> Tensor:
     turns = torch.round(difference / torch.where(p > 0, p, 1.0))
     difference = torch.where(p > 0, difference - p * turns, difference)
     return difference.abs().reshape(len(a), -1).amax(-1)
-
-
-def jacobian(direction: Direction, x: Tensor, context: Tensor | None) -> Tensor:
-    """Return autograd's Jacobians ``(n, D, D)`` at points ``(n, *event)`` that do not see each other."""
-    x = x.detach().requires_grad_()
-    y = direction(x, context)[0].reshape(len(x), -1)
-    rows = [torch.autograd.grad(y[:, i].sum(), x, retain_graph=True)[0] for i in range(y.shape[1])]
-    return torch.stack([r.reshape(len(x), -1) for r in rows], 1)
-
-
-def local_lipschitz(transform: Transform, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return by how much the inverse, and the forward map, stretch a small difference at ``x`` at most, ``(n,)`` each.
-
-    Both are at least 1, for rounding at the end of a computation is not undone by a map that shrinks.
-    """
-    with torch.no_grad():
-        y = transform(x, context)[0]
-    inverse, forward = jacobian(transform.inverse, y, context), jacobian(transform.forward, x, context)
-    to_data, to_latent = (torch.linalg.matrix_norm(m, 2).clamp(min=1.0) for m in (inverse, forward))
-    return to_data, to_latent
 
 
 def check_round_trip(

@@ -16,8 +16,8 @@ from laws import (
     check_round_trip,
     check_same,
     check_shapes,
-    local_lipschitz,
 )
+from pushforward.evaluate.jacobians import local_lipschitz
 from pushforward.transforms import Affine, Elementwise, Transform
 
 

@@ -35,10 +35,10 @@ from laws import (
     check_round_trip,
     check_same,
     check_shapes,
-    local_lipschitz,
 )
 from pushforward import transforms
 from pushforward.configs import MODELS
+from pushforward.evaluate.jacobians import local_lipschitz
 from pushforward.transforms import (
     Autoregressive,
     Chain,

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .configs import TrainConfig as TrainConfig
     from .configs import TrainingFacts as TrainingFacts
     from .data import read_table as read_table
+    from .evaluate import Diagnosis as Diagnosis
+    from .evaluate import diagnose as diagnose
     from .flows import Flow as Flow
     from .flows import build_flow as build_flow
     from .flows import score as score
@@ -70,6 +72,7 @@ _HOMES = {
         "TrainingFacts",
     ),
     "data": ("read_table",),
+    "evaluate": ("Diagnosis", "diagnose"),
     "flows": ("Flow", "build_flow", "score"),
     "training": ("fit",),
 }

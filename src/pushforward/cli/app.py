@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from ..errors import PushforwardError, TerminatedError
+from .diagnose import diagnose
 from .fit import INTERRUPTED, fit
 from .info import info, models
 from .pictures import demo, plot
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 for a fault of this program or a lack of memory, 2 for arguments that cannot be
-        understood, 3 for data, 4 for saved flows, 5 for outputs, 6 for training; 130 after Ctrl-C.
+        understood, 3 for data, 4 for saved flows, 5 for outputs, 6 for training, 7 for a flow that
+        ``diagnose`` finds broken; 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = _DEBUG in arguments
@@ -135,5 +137,5 @@ def _pushforward(
     """Learn a probability density from a table; score rows with it, and draw new ones."""
 
 
-for command in (fit, score, sample, info, plot, models, demo):
+for command in (fit, score, sample, info, diagnose, plot, models, demo):
     app.command()(command)

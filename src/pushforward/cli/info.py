@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ import typer
 
 from ..configs import MODELS, model_name
 from .files import load_model
-from .text import clock, console, model_fields, model_line, size, stop_reason, support
+from .text import clock, console, finite, model_fields, model_line, size, stop_reason, support
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +50,7 @@ def _parameters(fitted: FittedFlow) -> int:
 
 
 def _document(fitted: FittedFlow, path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = _finite(
+    document: dict[str, Any] = finite(
         {
             "file": str(path),
             "bytes": path.stat().st_size,
@@ -63,15 +62,6 @@ def _document(fitted: FittedFlow, path: Path) -> dict[str, Any]:
         }
     )
     return document
-
-
-def _finite(value: Any) -> Any:
-    """Replace the floats that JSON does not have by their names."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _show(fitted: FittedFlow, path: Path, out: Console) -> None:

@@ -10,7 +10,7 @@ import typer
 from .files import check_output, check_table, load_model
 from .text import console
 
-_FIGURES = (".png", ".pdf", ".svg")
+FIGURES = (".png", ".pdf", ".svg")
 
 
 def plot(
@@ -26,7 +26,7 @@ def plot(
     ],
 ) -> None:
     """Draw how a fitted density meets a table."""
-    check_output(output, [model, table], suffixes=_FIGURES)
+    check_output(output, [model, table], suffixes=FIGURES)
     out = console(stderr=True)
     with out.status(f"Reading {model}") as status:
         fitted = load_model(model)

@@ -118,9 +118,16 @@ def dress(ax: Axes, theme: Theme, *, title: str = "", x: str = "", y: str = "") 
     ax.set_ylabel(y, color=theme.ink, fontsize=9)
 
 
-def legend(ax: Axes, theme: Theme, *, loc: Literal["upper left", "upper right"]) -> None:
+def legend(ax: Axes, theme: Theme, *, loc: Literal["upper left", "upper right"], columns: int = 1) -> None:
     """Add a legend without a frame."""
-    box = ax.legend(fontsize=8, labelcolor=theme.ink, loc=loc, edgecolor="none", facecolor=theme.background)
+    box = ax.legend(
+        fontsize=8,
+        labelcolor=theme.ink,
+        loc=loc,
+        ncols=columns,
+        edgecolor="none",
+        facecolor=theme.background,
+    )
     box.get_frame().set_alpha(0.8)
 
 

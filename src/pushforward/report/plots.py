@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 6
 _CELLS = 160
 _MARGIN = 0.8  # for tick labels and the names of axes, in inches
-_FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 """What the name of a figure may end in, and the metadata that would make equal figures differ."""
 
 
@@ -47,9 +47,9 @@ def plot_fit(fitted: FittedFlow, frame: pl.DataFrame, path: Path) -> None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
+    if suffix not in FORMATS:
         raise OutputError(
-            f"{path}: cannot tell the format from the suffix {path.suffix!r}. End the name in {', '.join(_FORMATS)}."
+            f"{path}: cannot tell the format from the suffix {path.suffix!r}. End the name in {', '.join(FORMATS)}."
         )
     with atomic_path(path) as temporary:
         figure = fit_figure(fitted, compare(fitted, frame))
@@ -58,7 +58,7 @@ def plot_fit(fitted: FittedFlow, frame: pl.DataFrame, path: Path) -> None:
             format=suffix[1:],
             dpi=150,
             facecolor=figure.get_facecolor(),
-            metadata=_FORMATS[suffix],
+            metadata=FORMATS[suffix],
         )
 
 

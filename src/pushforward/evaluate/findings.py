@@ -1,0 +1,261 @@
+"""From measurements to findings: what is wrong, how badly, and by which layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from . import measures
+from .layers import first_to_lose
+from .measures import Inside
+from .subject import Subject
+from .verdict import (
+    FORMULA,
+    LOG_PROB_BROKEN,
+    LOG_PROB_DOUBTFUL,
+    LOG_PROB_RELATIVE,
+    MASS_BROKEN,
+    MASS_DOUBTFUL,
+    MASS_ERRORS,
+    NO_DIGIT,
+    Deviation,
+    Finding,
+    Latent,
+    Layer,
+    Mass,
+    RoundTrip,
+)
+
+_ORDER = {"broken": 0, "doubtful": 1, "note": 2}
+_PLACES = {"data": "rows of data", "samples": "samples", "away": "points away from data"}
+
+
+def judge(
+    subject: Subject,
+    inside: Inside,
+    trips: Sequence[RoundTrip],
+    *,
+    deviation: Deviation,
+    masses: Sequence[Mass],
+    latent: Latent | None,
+) -> tuple[Finding, ...]:
+    """Return what is wrong, the worst first.
+
+    A wrong formula makes everything after it wrong as well, so that where one is found the loss of digits, the mass
+    and the deviation are not blamed on other layers.
+    """
+    found = _formulas(inside.layers)
+    if not found and inside.log_det.maximum > 1e4 * FORMULA * (1 + subject.features):
+        text = (
+            "the log-determinant of the whole transform is not the sum of its layers': it is off by "
+            f"{inside.log_det.maximum:.2g} nats"
+        )
+        found.append(Finding("broken", text, _whole(subject)))
+    if not found:
+        digits = _digits(subject, inside, trips)
+        # A layer that stretches too far comes before those that overflow by what it gives them.
+        found = [f for f in digits if f.level == "broken"]
+        found += _not_finite(subject, inside.layers, deviation)
+        if not found:
+            found = [*digits, *_not_finite_away(inside.layers)]
+    cause = next((f.layer for f in found if f.level == "broken"), "")
+    found += _deviation(subject, inside, deviation, cause)
+    found += _mass(subject, masses, cause)
+    found += _support(subject)
+    found += _notes(subject, trips, latent)
+    return tuple(sorted(found, key=lambda f: _ORDER[f.level]))
+
+
+def _whole(subject: Subject) -> str:
+    return f"transform ({type(subject.exact.transform).__name__})"
+
+
+def _formulas(layers: Sequence[Layer]) -> list[Finding]:
+    found = []
+    for layer in layers:
+        if layer.batch:
+            found.append(
+                Finding("broken", "a point is mapped differently beside others than alone", layer.name)
+            )
+        if layer.round_trip > 1:
+            text = (
+                "its inverse is not the inverse of its forward map: there and back in float64 the error is "
+                f"{layer.round_trip:.2g} times what rounding and its stretch can explain"
+            )
+            found.append(Finding("broken", text, layer.name))
+        if layer.log_det_wrong:
+            text = f"its log-determinant is not that of its Jacobian: it is off by {layer.log_det:.2g} nats"
+            found.append(Finding("broken", text, layer.name))
+    return found
+
+
+def _not_finite(subject: Subject, layers: Sequence[Layer], deviation: Deviation) -> list[Finding]:
+    found = [
+        Finding(
+            "broken", f"{_times(layer.non_finite)} of data and samples come out of it not finite", layer.name
+        )
+        for layer in layers
+        if layer.non_finite
+    ]
+    if (
+        deviation.error.non_finite
+        and subject.dtype != torch.float64
+        and not any(f.level == "broken" for f in found)
+    ):
+        text = f"the log-density of {deviation.error.non_finite:,} {_PLACES[deviation.where]} is not finite"
+        found.append(Finding("broken", text))
+    return found
+
+
+def _not_finite_away(layers: Sequence[Layer]) -> list[Finding]:
+    return [
+        Finding(
+            "doubtful",
+            f"{layer.non_finite_away:,} points away from the data come out of it not finite",
+            layer.name,
+        )
+        for layer in layers
+        if layer.non_finite_away
+    ]
+
+
+def _digits(subject: Subject, inside: Inside, trips: Sequence[RoundTrip]) -> list[Finding]:
+    """Judge how many digits are left in either direction, on data and samples.
+
+    Points are followed from where they come from: a layer that throws data far off makes all that follows look bad,
+    the inverse of the later layers included. So the first of these ways that loses digits is the cause.
+    """
+    for where, back in (("data", False), ("samples", True), ("data", True), ("samples", False)):
+        if (where, back) in inside.courses:
+            found = _loss(subject, inside, trips, where, back)
+            if found is not None:
+                return [found]
+    return []
+
+
+def _loss(
+    subject: Subject, inside: Inside, trips: Sequence[RoundTrip], where: str, back: bool
+) -> Finding | None:
+    half, name = math.sqrt(subject.eps), str(subject.dtype).removeprefix("torch.")
+    stretch = next(s for s in inside.stretches if s.where == where)
+    trip = next(t for t in trips if t.where == where)
+    loss, error = (stretch.lost_in_data, trip.data) if back else (stretch.lost_in_latent, trip.latent)
+    high, top = max(loss.high, error.high), max(loss.maximum, error.maximum)
+    if not (high >= half or top >= NO_DIGIT):
+        return None
+    amount = "not one digit" if top >= NO_DIGIT else "less than half of the digits"
+    level: Literal["broken", "doubtful"] = "broken" if high >= NO_DIGIT else "doubtful"
+    share = (
+        f"1 % of the {_PLACES[where]}"
+        if high >= (NO_DIGIT if top >= NO_DIGIT else half)
+        else (f"the worst of the {_PLACES[where]}")
+    )
+    what = "data" if back else "latents"
+    if loss.maximum >= half:
+        course = inside.courses[where, back]
+        crossed = next(
+            (i for i, step in enumerate(course) if step.so_far >= half / subject.eps), len(course) - 1
+        )
+        step = max(course[: crossed + 1], key=lambda s: s.alone)
+        way = "inverse (latent to data)" if back else "forward map (data to latent)"
+        text = (
+            f"in {name} {amount} of the {what} can be trusted at {share}: the {way} stretches differences so far that "
+            f"rounding becomes {loss.maximum:.2g} spreads; this layer alone stretches {step.alone:.2g}-fold"
+        )
+        return Finding(level, text, step.layer)
+    points = subject.points_of(where)
+    assert points is not None
+    context = None if points.context is None else points.context.to(subject.dtype)
+    x = subject.event(points.z).to(subject.dtype)
+    k = first_to_lose(subject.layers(subject.flow), x, context, subject.data_space)
+    formula = "inverse(forward(x)) misses x" if back else "forward(inverse(z)) misses z"
+    text = (
+        f"in {name} {amount} of the {what} can be trusted at {share}: {formula} by {error.maximum:.2g} "
+        "of the local scale; this layer adds the most"
+    )
+    return Finding(level, text, inside.courses[where, False][k].layer)
+
+
+def _deviation(subject: Subject, inside: Inside, deviation: Deviation, cause: str) -> list[Finding]:
+    error = deviation.error
+    relative = deviation.relative
+    high = error.median > LOG_PROB_BROKEN and relative.median > LOG_PROB_RELATIVE
+    if not (high or (error.high > LOG_PROB_DOUBTFUL and relative.high > LOG_PROB_RELATIVE)):
+        return []
+    text = (
+        f"log_prob in float32 is {error.median:.2g} nats from that in float64 at half of the "
+        f"{_PLACES[deviation.where]}, {error.high:.2g} at 1 %; most at row {deviation.row}"
+    )
+    if subject.dtype == torch.float64:
+        return [Finding("note", f"{text}. The flow itself computes in float64")]
+    own = [layer for layer in inside.layers if not layer.name.startswith("preprocess")]
+    worst = max(own, key=lambda layer: layer.forward).name
+    return [Finding("broken" if high else "doubtful", text, cause or worst)]
+
+
+def _mass(subject: Subject, masses: Sequence[Mass], cause: str) -> list[Finding]:
+    known = [m for m in masses if m.value is not None and m.error is not None]
+    if not known:
+        return []
+    # A quadrature comes with the smaller error; both must agree with 1.
+    worst = max(known, key=lambda m: abs(float(m.value or 0) - 1) / (float(m.error or 0) + MASS_DOUBTFUL))
+    value, error = float(worst.value or 0), float(worst.error or 0)
+    off = abs(value - 1)
+    if off <= max(MASS_DOUBTFUL, MASS_ERRORS * error):
+        return []
+    level = "broken" if off > max(MASS_BROKEN, MASS_ERRORS * error) else "doubtful"
+    text = f"the total mass is {value:.4g} ± {error:.2g} by {worst.method}, not 1"
+    if not cause:
+        base = measures.base_mass(subject)
+        name = f"base ({type(subject.exact.base).__name__})"
+        if base.value is not None and abs(base.value - 1) <= max(
+            MASS_DOUBTFUL, MASS_ERRORS * float(base.error or 0)
+        ):
+            text += "; base and log-determinants are right, so the transform does not reach all of the base's support"
+            name = _whole(subject)
+        cause = name
+    return [Finding("broken" if level == "broken" else "doubtful", text, cause)]
+
+
+def _support(subject: Subject) -> list[Finding]:
+    leaks = measures.leaks(subject)
+    if not leaks:
+        return []
+    return [Finding("broken", "points outside of a declared support have a density above 0", "preprocess")]
+
+
+def _notes(subject: Subject, trips: Sequence[RoundTrip], latent: Latent | None) -> list[Finding]:
+    found = []
+    for trip in trips:
+        error = max(trip.data.high, trip.latent.high)
+        if trip.where == "away" and error >= NO_DIGIT:
+            found.append(
+                Finding(
+                    "note",
+                    "far from the data (3 to 30 spreads out) the map and its inverse no longer undo each other in "
+                    f"{str(subject.dtype).removeprefix('torch.')}: the error is {error:.2g} of the local scale "
+                    "at 1 % of the points",
+                )
+            )
+        if trip.where == "data" and trip.outside:
+            found.append(
+                Finding("note", f"{_times(trip.outside)} of data lie outside the support and have density 0")
+            )
+    if latent is not None and not latent.fits:
+        j = max(range(len(latent.distances)), key=lambda i: latent.distances[i])
+        found.append(
+            Finding(
+                "note",
+                "the fit is poor, or the data are not those it was fitted to: their latents do not look like draws "
+                f"from the base (largest Kolmogorov-Smirnov distance {latent.distances[j]:.2g}, of element {j}; "
+                f"{latent.radius:.2g} for the radius)",
+            )
+        )
+    return found
+
+
+def _times(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -1,0 +1,220 @@
+"""Every layer alone: its inverse, its log-determinants, and by how much it stretches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..transforms import Inverse, Transform
+from .jacobians import jacobian, largest_singular_value
+from .points import Space, space_of
+from .verdict import FORMULA, Layer
+
+_MOST_DIFFERENTIATED = 32  # elements up to which both directions are differentiated
+_ALONE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCheck:
+    """A layer with what the checks of the whole need of it.
+
+    Attributes:
+        layer: The summary.
+        y: Points after it, float64.
+        forward: Jacobians of its forward map, ``(n, D, D)``.
+        inverse: Those of its inverse.
+        log_det: What it gives as log-determinants, ``(n,)``.
+        log_det_inverse: The same of the inverse.
+    """
+
+    layer: Layer
+    y: Tensor
+    forward: Tensor
+    inverse: Tensor
+    log_det: Tensor
+    log_det_inverse: Tensor
+
+
+def check_layer(
+    name: str, layer: Transform, x: Tensor, context: Tensor | None, *, near: Tensor, period: Tensor
+) -> LayerCheck:
+    r"""Check one layer in float64 at points that the layers before it give.
+
+    The inverse must undo the forward map, and the forward map the inverse, up to ``FORMULA`` times the sizes of the
+    points and what the Jacobians make of them; both log-determinants must be :math:`\log|\det J|` of autograd's
+    Jacobian. Above 32 elements only the direction that is one pass is differentiated, and its matrix inverted for the
+    other.
+
+    Args:
+        name: The layer's place.
+        layer: The layer, float64.
+        x: Points ``(n, *event)``.
+        context: Their contexts.
+        near: Which points are rows of data or samples, ``(n,)``.
+        period: What each element counts modulo, ``(D,)``.
+    """
+    with torch.no_grad():
+        y, log_det = layer(x, context)
+        back, log_det_inverse = layer.inverse(y, context)
+        again, _ = layer.forward(back, context)
+    n = len(x)
+    forward, inverse = _jacobians(layer, x, y, context)
+    finite = forward.isfinite().flatten(1).all(1) & inverse.isfinite().flatten(1).all(1)
+    finite &= y.flatten(1).isfinite().all(1)
+    to_data, to_latent = largest_singular_value(inverse), largest_singular_value(forward)
+    worst = 0.0
+    unit_x, unit_y = _spread(x), _spread(y)
+    out = largest_singular_value(forward * unit_x / unit_y[:, None]).clamp(min=1.0)
+    home = largest_singular_value(inverse * unit_y / unit_x[:, None]).clamp(min=1.0)
+    size_x, size_y = _size(x, unit_x), _size(y, unit_y)
+    for there, here, unit, allowed in (
+        (back, x, unit_x, size_x + home * (size_y + out * size_x)),
+        (again, y, unit_y, size_y + out * (size_x + home * size_y)),
+    ):
+        error = (_difference(there, here, period) / unit).amax(1)
+        ratio = (error / (FORMULA * allowed)).nan_to_num(nan=torch.inf)
+        worst = max([worst, *ratio[finite].tolist()])
+    errors, wrong = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.bool)
+    for matrix, got in ((forward, log_det), (inverse, log_det_inverse)):
+        expected = torch.linalg.slogdet(matrix.where(finite[:, None, None], 1.0)).logabsdet
+        error = (got.expand(n) - expected).abs().nan_to_num(nan=torch.inf)
+        # Autograd's own derivatives are rounded: of a saturated sigmoid it has as few digits as the inverse.
+        rounding = 100 * torch.finfo(x.dtype).eps * (to_data + to_latent)
+        allowed = _log_det_rounding(matrix, expected, finite) + rounding
+        errors = torch.maximum(errors, error.where(finite, 0.0))
+        wrong |= finite & (error > allowed)
+    chosen = near & finite if bool((near & finite).any()) else finite
+    return LayerCheck(
+        Layer(
+            name=f"{name} ({_title(layer)})",
+            inverse=_high(to_data[chosen]),
+            forward=_high(to_latent[chosen]),
+            round_trip=worst,
+            log_det=float(errors.max()) if n else 0.0,
+            log_det_wrong=bool(wrong.any()),
+            batch=_sees_the_batch(layer, x, context, y, finite),
+            non_finite=0,
+            non_finite_away=0,
+        ),
+        y,
+        forward,
+        inverse,
+        log_det.expand(n),
+        log_det_inverse.expand(n),
+    )
+
+
+def trace_non_finite(
+    layers: Sequence[tuple[str, Transform]], x: Tensor, context: Tensor | None, *, back: bool
+) -> list[int]:
+    """Return for each layer how many points go in finite and come out not finite, in the precision of ``x``.
+
+    Args:
+        layers: The layers, from data to latent.
+        x: Points, or with ``back`` latent points.
+        context: Their contexts.
+        back: Go from latent to data.
+    """
+    counts = [0] * len(layers)
+    order = range(len(layers) - 1, -1, -1) if back else range(len(layers))
+    with torch.no_grad():
+        for i in order:
+            fine = x.flatten(1).isfinite().all(1)
+            x, log_det = (layers[i][1].inverse if back else layers[i][1].forward)(x, context)
+            good = x.flatten(1).isfinite().all(1) & log_det.isfinite()
+            counts[i] = int((fine & ~good).sum())
+    return counts
+
+
+def first_to_lose(
+    layers: Sequence[tuple[str, Transform]], x: Tensor, context: Tensor | None, space: Space
+) -> int:
+    """Return the layer up to which and back again the error of the points ``x`` grows by the largest factor."""
+    start, done = x, []
+    error = float(torch.finfo(x.dtype).eps)
+    worst, blamed = 0.0, 0
+    with torch.no_grad():
+        for i, (_, layer) in enumerate(layers):
+            x = layer(x, context)[0]
+            done.append(layer)
+            back = x
+            for part in reversed(done):
+                back = part.inverse(back, context)[0]
+            apart = space.apart(back.flatten(1), start.flatten(1))
+            now = max(error, float(apart.nan_to_num(nan=torch.inf).quantile(0.99, interpolation="lower")))
+            if now / error > worst:
+                worst, blamed = now / error, i
+            error = now
+            if error == torch.inf:
+                break
+    return blamed
+
+
+def _jacobians(layer: Transform, x: Tensor, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the Jacobians of both directions."""
+    if y.flatten(1).shape[1] <= _MOST_DIFFERENTIATED:
+        return jacobian(layer.forward, x, context), jacobian(layer.inverse, y, context)
+    if isinstance(layer, Inverse):
+        inverse = jacobian(layer.inverse, y, context)
+        return _inverted(inverse), inverse
+    forward = jacobian(layer.forward, x, context)
+    return forward, _inverted(forward)
+
+
+def _inverted(matrix: Tensor) -> Tensor:
+    inverse, info = torch.linalg.inv_ex(matrix)
+    result: Tensor = inverse.where((info == 0)[:, None, None], torch.nan)
+    return result
+
+
+def _difference(a: Tensor, b: Tensor, period: Tensor) -> Tensor:
+    """Return the differences of the elements, ``(n, D)``, the short way round on circles."""
+    flat = (a - b).flatten(1)
+    turns = torch.round(flat / period.where(period > 0, 1.0))
+    return torch.where(period > 0, flat - period * turns, flat).abs()
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Return the spread of each element, ``(D,)``, by which columns in units of their own can be compared."""
+    flat = x.flatten(1)
+    return space_of(flat[flat.isfinite().all(1)], flat.shape[1], []).scale
+
+
+def _size(x: Tensor, unit: Tensor) -> Tensor:
+    """Return the largest element of each point in the units, at least 1."""
+    return (x.flatten(1).abs() / unit).amax(1).clamp(min=1.0)
+
+
+def _log_det_rounding(matrix: Tensor, expected: Tensor, finite: Tensor) -> Tensor:
+    """Return by how much a right log-determinant may differ from that of the matrix, whose condition counts."""
+    safe = matrix.where(finite[:, None, None], torch.eye(matrix.shape[-1], dtype=matrix.dtype))
+    # Units of the elements cost no digits, so they are taken out: first those of the columns, then of the rows.
+    tiny = torch.finfo(matrix.dtype).tiny
+    safe = safe / safe.norm(dim=-2, keepdim=True).clamp(min=tiny)
+    values = torch.linalg.svdvals(safe / safe.norm(dim=-1, keepdim=True).clamp(min=tiny))
+    condition = values[:, 0] / values[:, -1].clamp(min=tiny)
+    eps = torch.finfo(matrix.dtype).eps
+    rounding: Tensor = 100 * FORMULA * (1 + expected.abs()) + 100 * matrix.shape[-1] * eps * condition
+    return rounding
+
+
+def _sees_the_batch(layer: Transform, x: Tensor, context: Tensor | None, y: Tensor, finite: Tensor) -> bool:
+    """Return whether a point alone is mapped elsewhere than beside the others."""
+    for i in finite.nonzero().flatten()[:_ALONE].tolist():
+        with torch.no_grad():
+            one = layer(x[i : i + 1], None if context is None else context[i : i + 1])[0][0]
+        if bool(((one - y[i]).abs() > FORMULA * (1 + y[i].abs().max())).any()):
+            return True
+    return False
+
+
+def _high(values: Tensor) -> float:
+    return float(values.quantile(0.99)) if len(values) else float("nan")
+
+
+def _title(layer: Transform) -> str:
+    inner = layer.transform if isinstance(layer, Inverse) else None
+    return type(layer).__name__ if inner is None else f"Inverse of {_title(inner)}"
