@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports check clean help tables toys
+.PHONY: demo test lint types imports docs wheel smoke smoke-lowest fuzz check clean help
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "pushforward needs Python 3.11 or later, found " + sys.version.split()[0] + "; name another one with make PYTHON=python3.11")'
@@ -31,7 +31,35 @@ types: $(STAMP) ## Check types strictly
 imports: $(STAMP) ## Check that imports run downwards only
 	$(BIN)/lint-imports
 
-check: lint types imports test ## All of the above
+docs: $(STAMP) ## Build the documentation strictly: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: $(STAMP) ## Build the wheel: dist/
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+# The wheel alone, in an environment of its own, away from the sources.
+smoke: wheel ## Try the wheel with the pinned versions
+	$(call try_wheel,constraints.txt)
+
+smoke-lowest: wheel ## Try the wheel with the lowest versions allowed; downloads some 3 GB
+	$(call try_wheel,constraints-lowest.txt)
+
+define try_wheel
+	set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	$(PYTHON) -m venv "$$place/venv"; \
+	"$$place/venv/bin/python" -m pip install --quiet --constraint $(1) dist/*.whl; \
+	cp tests/smoke/smoke.py "$$place"; cd "$$place"; venv/bin/python smoke.py
+endef
+
+SECONDS ?= 600
+
+fuzz: $(STAMP) ## Fuzz the readers of saved flows and tables, SECONDS=600 in all
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,fuzz]'
+	$(BIN)/python fuzz/model_file.py $$(($(SECONDS) / 2))
+	$(BIN)/python fuzz/readers.py $$(($(SECONDS) / 2))
+
+check: lint types imports docs test ## All of the above but the smoke tests and the fuzzing
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo site build dist .mypy_cache .pytest_cache .ruff_cache

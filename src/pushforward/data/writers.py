@@ -84,8 +84,7 @@ class TableWriter:
         path: The output.
 
     Raises:
-        OutputError: Another suffix, a path that cannot be written (on entering), no chunk at all (on
-        leaving).
+        OutputError: Another suffix; a path that cannot be written (on entering); no chunk at all (on leaving).
 
     Example:
         >>> import tempfile
