@@ -47,12 +47,20 @@ def names(texts: Sequence[str]) -> tuple[str, ...]:
 
     A name with a comma in it stands in double quotes.
 
+    Raises:
+        UsageError: A line end in a name outside quotes.
+
     Example:
         >>> names(["a,b", '"c,d"'])
         ('a', 'b', 'c,d')
     """
     rows = csv.reader(texts, skipinitialspace=True)
-    return tuple(name for row in rows for name in row if name)
+    try:
+        return tuple(name for row in rows for name in row if name)
+    except csv.Error:
+        raise UsageError(
+            f"expected column names with commas between, got {' '.join(map(repr, texts))}"
+        ) from None
 
 
 def ends(option: str, texts: Sequence[str]) -> dict[str, Ends]:

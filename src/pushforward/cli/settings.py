@@ -57,7 +57,9 @@ def read_settings(path: Path) -> Settings:
             content = tomllib.load(file)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from error
     for name, table in content.items():
         if name not in _TABLES:

@@ -39,7 +39,7 @@ def load_array(path: Path) -> NDArray[np.generic]:
         else:
             label, array = "the array", _mapped(path)
     except ValueError as error:
-        if isinstance(error, DataError) or "bject" not in str(error):
+        if isinstance(error, DataError) or "Object arrays" not in str(error):
             raise
         what, remedy = _REFUSED["O"]
         raise DataError(f"the array holds {what}", source=path, remedy=remedy) from error

@@ -62,6 +62,7 @@ def read_column(series: pl.Series, place: Place) -> Values:
     Raises:
         DataError: Other text, dates, lists; missing or infinite values; integers beyond 2**53.
     """
+    series = series.alias("")  # methods of polars read a name such as "^a$" as a pattern; the place has it
     dtype = series.dtype
     if dtype.is_temporal():
         raise place.error(
