@@ -24,13 +24,24 @@ _BLOCK = re.compile(
     re.MULTILINE,
 )
 # What TeX does of itself: bars close to what they hold, named functions apart from what is beside them.
-_FUNCTION = r"<m[io]>(?:arctan|asinh|atanh|cos|exp|log|sin|sinh|softplus|tanh)</m[io]>"
+_FUNCTION = (
+    r"<m[io]>(?:arctan|asinh|atanh|cos|exp|log|sin|sinh|softplus|tanh)</m[io]>"
+)
 _THIN = '<mspace width="0.167em"/>'
 _SPACING = [
-    (re.compile(r"<mo([^>]*)>&#x0007C;</mo>"), r'<mo\1 lspace="0" rspace="0">&#x0007C;</mo>'),
+    (
+        re.compile(r"<mo([^>]*)>&#x0007C;</mo>"),
+        r'<mo\1 lspace="0" rspace="0">&#x0007C;</mo>',
+    ),
     (re.compile(r'<mo movablelimits="true">det</mo>'), f"<mi>det</mi>{_THIN}"),
-    (re.compile(rf"({_FUNCTION})(?!<mo[^>]*>(?:&#x00028;|&#x0005B;))"), rf"\1{_THIN}"),
-    (re.compile(rf"(</mi>|</mn>|</msub>|</msup>|</mfrac>)({_FUNCTION})"), rf"\1{_THIN}\2"),
+    (
+        re.compile(rf"({_FUNCTION})(?!<mo[^>]*>(?:&#x00028;|&#x0005B;))"),
+        rf"\1{_THIN}",
+    ),
+    (
+        re.compile(rf"(</mi>|</mn>|</msub>|</msup>|</mfrac>)({_FUNCTION})"),
+        rf"\1{_THIN}\2",
+    ),
 ]
 _BEFORE_FENCES = 30
 _BEFORE_CODE, _AFTER_CODE = 195, 185  # spans of code are at 190
@@ -49,7 +60,9 @@ def mathml(tex: str, display: str) -> str:
         ValueError: It does not become well-formed MathML.
     """
     tex = " ".join(tex.split())
-    result = convert(tex.replace(r"\lvert", "|").replace(r"\rvert", "|"), display=display)
+    result = convert(
+        tex.replace(r"\lvert", "|").replace(r"\rvert", "|"), display=display
+    )
     for pattern, spaced in _SPACING:
         result = pattern.sub(spaced, result)
     fromstring(result)  # noqa: S314 (our own text; it is parsed to see that it can be)
@@ -71,7 +84,9 @@ class _Blocks(Preprocessor):
         tex, indent = match["directive"], match["indent"]
         if tex is None:
             tex, indent = match["dollars"], match["before"]
-        place = self.md.htmlStash.store(f'<div class="formula">{mathml(tex, "block")}</div>')
+        place = self.md.htmlStash.store(
+            f'<div class="formula">{mathml(tex, "block")}</div>'
+        )
         return f"\n{indent}{place}\n"
 
 
@@ -79,7 +94,11 @@ class _Inline(InlineProcessor):
     """Takes formulas within a line."""
 
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # type: ignore[override]  # noqa: N802
-        return self.md.htmlStash.store(mathml(m[1], "inline")), m.start(0), m.end(0)
+        return (
+            self.md.htmlStash.store(mathml(m[1], "inline")),
+            m.start(0),
+            m.end(0),
+        )
 
 
 class Formulas(Extension):
@@ -88,6 +107,10 @@ class Formulas(Extension):
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
         """Register the processors."""
         md.preprocessors.register(_Blocks(md), "formula-blocks", _BEFORE_FENCES)
-        md.inlinePatterns.register(_Inline(r":math:`([^`]+)`", md), "formula-role", _BEFORE_CODE)
+        md.inlinePatterns.register(
+            _Inline(r":math:`([^`]+)`", md), "formula-role", _BEFORE_CODE
+        )
         dollars = r"(?<![\\$\w])\$(?!\s)([^$]+?)(?<!\s)\$(?![\w$])"
-        md.inlinePatterns.register(_Inline(dollars, md), "formula-dollars", _AFTER_CODE)
+        md.inlinePatterns.register(
+            _Inline(dollars, md), "formula-dollars", _AFTER_CODE
+        )

@@ -90,6 +90,8 @@ def sample(place: Path) -> None:
 def show(place: Path) -> None:
     document = json.loads(run(place, "info", "table.flow", "--json"))
     check(document["facts"]["train_rows"] == 240, f"facts: {document['facts']}")
+    diagnosis = json.loads(run(place, "diagnose", "table.flow", "table.csv", "-n", "50", "--json"))
+    check(diagnosis["verdict"] in ("sound", "doubtful"), f"diagnosis: {diagnosis}")
     run(place, "models")
     run(place, "plot", "table.flow", "table.csv", "-o", "table.png")
     check((place / "table.png").read_bytes().startswith(b"\x89PNG"), "plot wrote no PNG")
@@ -114,7 +116,7 @@ def run(place: Path, *arguments: str) -> str:
     result = subprocess.run([COMMAND, *arguments], cwd=place, capture_output=True, text=True, check=False)
     line = f"pushforward {' '.join(arguments)}"
     check(result.returncode == 0, f"{line} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
-    for word in ("Traceback", "Warning"):
+    for word in ("Traceback", "Warning:"):
         check(word not in result.stderr, f"{line} complained:\n{result.stderr}")
     print(f"ok  {line}")
     return result.stdout
