@@ -179,6 +179,7 @@ LIES: dict[str, bytes] = {
     "negative": described({"a": tensor([-1, -1], 0, 4)}, {"format": 1}, b"1234"),
     "backwards": described({"a": tensor([1], 4, 0)}, {"format": 1}, b"1234"),
     "a truth that is none": described({"a": tensor([True], 0, 4)}, {"format": 1}, b"1234"),
+    "a byte that is no truth": described({"a": tensor([1], 0, 1, "BOOL")}, {"format": 1}, b"\2"),
     "text for a size": described({"a": tensor(["1"], 0, 4)}, {"format": 1}, b"1234"),
     "a number for a shape": described({"a": tensor(1, 0, 4)}, {"format": 1}, b"1234"),
     "three offsets": described(

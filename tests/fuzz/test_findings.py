@@ -76,3 +76,10 @@ def test_an_array_that_claims_more_than_its_file(tmp_path: Path) -> None:
 def test_a_line_end_in_an_option() -> None:
     with pytest.raises(UsageError, match="column names"):
         names(["a\rb"])
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "t\udcff.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="its name is not text in UTF-8"):
+        read_table(path)

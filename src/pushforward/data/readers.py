@@ -180,6 +180,8 @@ def _checked_suffix(path: Path) -> str:
             source=path,
             remedy=f"Known are {', '.join(SUFFIXES)}.",
         )
+    if "\\udc" in ascii(str(path)):
+        raise DataError("its name is not text in UTF-8", source=path, remedy="Rename it.")
     with path.open("rb") as file:
         head = file.read(4096)
     if not head:
