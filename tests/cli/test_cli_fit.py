@@ -257,12 +257,14 @@ def test_settings_of_the_tests_are_read(folder: Path) -> None:
     assert mixed().columns == ["a", "b", "c", "n", "tenths"]
 
 
-def test_continuous_columns_with_point_masses_are_named(folder: Path, tmp_path: Path) -> None:
+def test_degenerate_tables_are_said_to_be_and_the_saved_flow_remembers(folder: Path, tmp_path: Path) -> None:
     frame = continuous().with_columns(b=pl.when(pl.col("a") > 6).then(0.25).otherwise(pl.col("b")))
     share = frame.filter(pl.col("b") == 0.25).height / frame.height
-    frame.write_csv(tmp_path / "t.csv")
+    frame.with_columns(d=2 * pl.col("a") + 1).write_csv(tmp_path / "t.csv")
     out = fit(folder, tmp_path / "t.csv", tmp_path / "m.flow").out
-    named = re.search(r"point masses b \((\d+)% are 0.25\)\n", out)
+    named = re.search(r"Note: One value fills a good part of column 'b' \((\d+)% are 0.25\)", out)
     assert named is not None, out
     assert abs(int(named[1]) / 100 - share) < 0.1
-    assert "point masses" not in fit(folder, folder / "mixed.csv", tmp_path / "n.flow").out
+    assert "Note: Column 'd' is a linear function of the others" in out
+    assert [note.split(" ", 1)[0] for note in load(tmp_path / "m.flow").facts.notes] == ["One", "Column"]
+    assert "Note: " not in fit(folder, folder / "mixed.csv", tmp_path / "n.flow").out

@@ -14,7 +14,7 @@ import torch
 from cli_runs import contents, continuous, done, mixed, refused
 from rich.console import Console
 
-from pushforward import MODELS, load
+from pushforward import MODELS, load, save
 
 SCORES = {"plain": ["log_prob", "kind"], "mixed": ["log_prob", "kind", "standard_error"]}
 
@@ -42,6 +42,20 @@ def test_scores_of_a_plain_flow_are_its_log_density(folder: Path, tmp_path: Path
     x = torch.from_numpy(continuous().to_numpy().copy())
     exact = load(folder / "conditional.flow").flow.log_prob(x[:, :1], x[:, 1:])
     np.testing.assert_allclose(table["log_prob"], exact.detach(), atol=1e-5)
+
+
+def test_what_is_not_a_number_is_said(folder: Path, tmp_path: Path) -> None:
+    fitted = load(folder / "plain.flow")
+    with torch.no_grad():
+        for parameter in fitted.flow.transform.parameters():
+            parameter.fill_(torch.inf)
+    save(fitted, tmp_path / "lost.flow")
+    result = done("score", tmp_path / "lost.flow", folder / "plain.csv", "-o", tmp_path / "s.csv")
+    assert "200 rows without a log-density" in result.err and "diagnose" in result.err
+    refused(
+        "sample", tmp_path / "lost.flow", "-o", tmp_path / "r.csv", code=4, says=["row 1 drawn", "diagnose"]
+    )
+    assert not (tmp_path / "r.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["plain", "mixed", "conditional"])

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ..training import Checkpoints, TableSplit
 
 INTERRUPTED = 130
-_MASS_SHARE = 0.05
 
 
 def fit(
@@ -257,12 +256,6 @@ def _found(job: _Job, frame: pl.DataFrame, split: TableSplit) -> list[str]:
         )
     if split.schema.dequantised:
         lines.append("               (their values repeat: each stands for the cell up to the next)")
-    masses = _point_masses(split)
-    if masses:
-        lines.append(f"  point masses {listing(masses)}")
-        lines.append(
-            "               (a density can grow without bound there: likelihoods flatter; drop or jitter)"
-        )
     if context:
         lines.append(f"  given        {listing([c.name for c in context])}")
     left_out = [*data.drop, *(f"{name} ({role})" for role, name in _roles(data))]
@@ -276,20 +269,6 @@ def _found(job: _Job, frame: pl.DataFrame, split: TableSplit) -> list[str]:
     weightless = f"; {unused:,} of weight 0 left out" if unused else ""
     lines.append(f"Rows: {train:,} to train, {valid:,} to validate, {test:,} to test{weightless}")
     return lines
-
-
-def _point_masses(split: TableSplit) -> list[str]:
-    """Name the continuous columns of which one value fills a good share of the training rows."""
-    found = []
-    for i, column in enumerate(split.schema.columns):
-        if column.step is not None:
-            continue
-        values, counts = split.train.x[:, i].unique(return_counts=True)
-        place = int(counts.argmax())
-        share = float(counts[place]) / len(split.train)
-        if share >= _MASS_SHARE:
-            found.append(f"{column.name} ({share:.0%} are {float(values[place]):g})")
-    return found
 
 
 def _roles(data: DataConfig) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..configs import ColumnSchema
+from ..errors import ArtifactError
 from .files import check_output, check_table, load_model, table_sink, to_stdout
 from .options import UsageError, closest, values
 from .text import clock, console, counted, listing
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from ..artifact import FittedFlow
 
@@ -90,6 +92,7 @@ def sample(
                     temperature=temperature,
                     generator=generator,
                 )
+                _check_finite(model, x, written)
                 frame = _frame(x.numpy(), fitted.schema.columns)
                 write(frame if given is None else frame.hstack(given.frame))
                 written += size
@@ -98,6 +101,16 @@ def sample(
     per = "" if context is None else f", {each:,} for each row of {context}"
     pace = f" ({written / seconds:,.0f} rows/s)" if written >= _DEFAULT_ROWS else ""
     out.print(f"{counted(written, 'row')} drawn in {clock(seconds)}{pace}{per}.", soft_wrap=True)
+
+
+def _check_finite(model: Path, x: Tensor, before: int) -> None:
+    """Check that a draw is one: the inverse of a badly trained model can overflow."""
+    bad = (~x.isfinite()).any(-1)
+    if bool(bad.any()):
+        raise ArtifactError(
+            f"{model}: row {before + int(bad.nonzero()[0]) + 1} drawn from it is not finite, so its inverse overflows. "
+            f"pushforward diagnose {model} shows where; fit again, perhaps with a smaller learning rate."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,12 @@ def score(
     out.print(f"{pace}. Mean log_prob {totals.mean:.4f} nats, {totals.kind}.", soft_wrap=True)
     if totals.outside:
         out.print(f"{counted(totals.outside, 'row')} of density 0, outside the support: log_prob is -inf.")
+    if totals.lost:
+        out.print(
+            f"{counted(totals.lost, 'row')} without a log-density: the model overflows there, and log_prob is NaN. "
+            f"pushforward diagnose {model} shows where.",
+            soft_wrap=True,
+        )
 
 
 @dataclass(slots=True)
@@ -81,6 +87,7 @@ class _Totals:
 
     rows: int = 0
     outside: int = 0
+    lost: int = 0
     sum: float = 0.0
     kind: str = "exact"
 
@@ -91,6 +98,7 @@ class _Totals:
     def add(self, values: Tensor) -> None:
         self.rows += len(values)
         self.outside += int((values == -math.inf).sum())
+        self.lost += int(values.isnan().sum())
         self.sum += float(values.double().sum())
 
 

@@ -1,5 +1,6 @@
 """From files to checked matrices, and back."""
 
+from .degenerate import degeneracies
 from .readers import iter_table, read_table
 from .schema import check_fittable, infer_schema, to_matrix
 from .splits import split_rows
@@ -10,6 +11,7 @@ __all__ = [
     "atomic_path",
     "check_fittable",
     "check_writable",
+    "degeneracies",
     "infer_schema",
     "iter_table",
     "read_table",

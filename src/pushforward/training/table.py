@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..configs import (
     default_training,
     model_name,
 )
-from ..data import check_fittable, infer_schema, split_rows, to_matrix
+from ..data import check_fittable, degeneracies, infer_schema, split_rows, to_matrix
 from ..errors import DataError
 from ..flows import score, table_flow
 from .checkpoints import Checkpoints
@@ -82,7 +83,7 @@ def split_table(
         source=source,
     )
     points = _points(frame, schema, data, source)
-    groups = None if data.group is None else frame[data.group].rank("dense").to_numpy()
+    groups = None if data.group is None else frame[data.group].alias("").rank("dense").to_numpy()
     if points.weights is not None:
         used = np.flatnonzero(points.weights.numpy() > 0)
         points, groups = _take(points, used), None if groups is None else groups[used]
@@ -218,6 +219,15 @@ def fit_split(
             source=source,
             remedy=f"Set the batch size to {rows} or less.",
         )
+    given = split.train.context
+    notes = degeneracies(
+        split.train.x.numpy(), split.schema.columns, None if given is None else given.numpy()
+    )
+    for note in notes:
+        if on_note is None:
+            warnings.warn(note, stacklevel=3)
+        else:
+            on_note(note)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = table_flow(model, split.schema)
@@ -253,7 +263,7 @@ def fit_split(
         seconds=result.seconds,
         config=training,
         versions=library_versions(),
-        notes=tuple(result.notes),
+        notes=(*notes, *result.notes),
     )
     return FittedFlow(flow, model, split.schema, facts)
 

@@ -115,6 +115,15 @@ class Support(Transform):
         return x, log_derivative.sum(-1)
 
 
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each column of ``x (n, D)``, also where sums of squares would overflow."""
+    # In units of a power of 2, which rounds nothing.
+    _, exponent = torch.frexp(x.abs().amax(0))
+    unit = torch.ldexp(torch.ones_like(x[0]), exponent - 1)
+    loc = (x / unit).mean(0) * unit
+    return loc, ((x - loc) / unit).square().mean(0).sqrt() * unit
+
+
 class Standardise(Transform):
     r"""The fixed affine map :math:`y_i = (x_i - m_i)/s_i`, :math:`\log|\det J| = -\sum_i \log s_i`.
 
@@ -145,9 +154,9 @@ class Standardise(Transform):
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Take location and scale from ``x (n, D)``."""
-        loc = x.mean(0)
-        scale = (x - loc).square().mean(0).sqrt()
-        varies = scale > torch.finfo(x.dtype).eps * x.abs().amax(0)
+        largest = x.abs().amax(0)
+        loc, scale = moments(x)
+        varies = scale > torch.finfo(x.dtype).eps * largest
         self.loc.copy_(torch.where(self.keep, 0.0, loc))
         self.scale.copy_(torch.where(self.keep | ~varies, 1.0, scale))
         return super().initialize(x, context)

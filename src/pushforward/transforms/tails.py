@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .base import Transform
+from .columns import moments
 
 _FAR = 10.0
 
@@ -59,7 +60,7 @@ class CompressTails(Transform):
         ordered, _ = x.sort(0)
         low, middle, high = (ordered[round(q * (len(x) - 1))] for q in (0.25, 0.5, 0.75))
         spread = (high - low) / 1.349
-        deviation = (x - middle).square().mean(0).sqrt()
+        _, deviation = moments(x - middle)
         scale = torch.where(spread > 1e-6 * deviation, spread, deviation)
         far = torch.maximum(ordered[-1] - middle, middle - ordered[0]) > _FAR * scale
         self.heavy.copy_(far & (scale > 0) & ~self.keep)
