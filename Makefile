@@ -31,8 +31,9 @@ types: $(STAMP) ## Check types strictly
 imports: $(STAMP) ## Check that imports run downwards only
 	$(BIN)/lint-imports
 
+# Not --quiet: that would drop the warnings before --strict counts them.
 docs: $(STAMP) ## Build the documentation strictly: site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(STAMP) ## Build the wheel: dist/
 	rm -rf dist

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -110,6 +111,30 @@ def test_every_page_is_in_the_navigation_once() -> None:
     found = sorted(listed(config["nav"]))
     assert found == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
     assert config["strict"] is True and config["validation"]["links"]["anchors"] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [
+        ("# A\n\n[x](index.md#a)", 0),
+        ("[x](nowhere.md)", 1),
+        ("[x](index.md#nowhere)", 1),
+        ("[x](/index.md)", 1),
+    ],
+)
+def test_the_build_of_the_site_refuses_broken_links(tmp_path: Path, page: str, code: int) -> None:
+    """With the options of `make docs`, and what mkdocs.yml says of links."""
+    makefile = (ROOT / "Makefile").read_text()
+    options = re.search(r"/mkdocs (build.*)", makefile)
+    assert options is not None
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    config = {"site_name": "x", "validation": settings["validation"], "strict": settings["strict"]}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(config))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(page)
+    command = [sys.executable, "-m", "mkdocs", *options[1].split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
 
 
 def test_every_package_has_its_page_in_the_reference() -> None:
