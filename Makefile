@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports docs wheel smoke smoke-lowest fuzz check clean help
+.PHONY: demo test lint types imports docs wheel smoke smoke-lowest stress fuzz check clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ define try_wheel
 endef
 
 SECONDS ?= 600
+
+stress: $(STAMP) ## Kill 200 fits at random moments and resume them
+	OMP_NUM_THREADS=1 $(BIN)/python tests/stress/killed_fits.py --kills 200
 
 fuzz: $(STAMP) ## Fuzz the readers of saved flows and tables, SECONDS=600 in all
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,fuzz]'

@@ -110,6 +110,30 @@ def test_sigterm_leaves_a_checkpoint_and_its_own_exit_code(folder: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["m.flow"]
 
 
+def test_a_full_disk_costs_the_checkpoints_and_not_the_training(folder: Path, tmp_path: Path) -> None:
+    """The system lets no file grow beyond a size between that of the model and that of its checkpoints."""
+    most = 2 * (folder / "plain.flow").stat().st_size
+    fit = [
+        "fit",
+        str(folder / "plain.csv"),
+        "-o",
+        str(tmp_path / "m.flow"),
+        "--config",
+        str(folder / "tiny.toml"),
+    ]
+    result = subprocess.run(
+        [*COMMAND, *fit, "--checkpoint-every", "0.001s"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Note: No checkpoint could be written") == 1
+    assert "File too large" in result.stdout and "Training goes on without" in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["m.flow"]
+
+
 def test_sigterm_outside_of_training_ends_at_once(folder: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "table.csv"
     os.mkfifo(pipe)
