@@ -105,6 +105,34 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(
     assert_same(found, expected)
 
 
+def test_skipped_steps_and_cut_batches_are_remembered(
+    tmp_path: Path, killed_after: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = points(100, 0)
+    x.x[7] = 1e30  # its square overflows
+    monkeypatch.setattr("pushforward.training.run.pieces_that_fit", lambda *_: 2)
+
+    def run(checkpoints: Checkpoints | None) -> tuple[Flow, TrainResult]:
+        torch.manual_seed(0)
+        flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)
+        return flow, train(flow, x, points(30, 1), CONFIG, checkpoints=checkpoints, on_note=lambda _: None)
+
+    expected = run(None)
+    assert "2 pieces" in expected[1].notes[0] and len(expected[1].notes) == 1 + CONFIG.epochs
+    for steps in (3, 8, 14, 29):
+        folder = tmp_path / str(steps)
+        killed_after(steps)
+        with pytest.raises(Killed):
+            run(Checkpoints(folder, every=0.0))
+        killed_after(math.inf)
+        # What fits now does not matter to a run that has been cut.
+        with monkeypatch.context() as patch:
+            patch.setattr("pushforward.training.run.pieces_that_fit", lambda *_: 1)
+            found = run(Checkpoints(folder, every=0.0, resume=True))
+        assert_same(found, expected)
+        assert found[1].notes == expected[1].notes
+
+
 def test_a_table_with_noise_weights_and_context_goes_on_too(
     tmp_path: Path, killed_after: Callable[[float], None]
 ) -> None:
