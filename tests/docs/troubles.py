@@ -32,6 +32,9 @@ def make_troubles(folder: Path) -> None:
         "edges.csv": few.with_columns(share=pl.Series([0.0, *few["share"][1:]])),
         "clock.csv": few.with_columns(hour=pl.Series([24.0, *few["hour"][1:]])),
         "fewer.csv": few.drop("income"),
+        "zeros.csv": table.with_columns(income=pl.when(pl.col("visits") <= 1).then(0.0).otherwise("income")),
+        "euros.csv": table.with_columns(euros=pl.col("income") * 1.95583 + 1),
+        "copies.csv": pl.concat([table.head(600), table.head(90)]),
     }
     for name, frame in tables.items():
         frame.write_csv(folder / name)
