@@ -59,12 +59,13 @@ def test_the_poisoned_part_and_row_are_found(
     parts: list[Transform] = [Elementwise(Affine(), (3,)) for _ in range(3)]
     parts.insert(place, Poison(what))
     chain = Chain([Chain(parts[:2]), Chain(parts[2:])]) if nested else Chain(parts)
+    path = f"[{place // 2}].transforms[{place % 2}]" if nested else f"[{place}]"
     flow = Flow(chain, DiagonalNormal((3,)))
     weights = torch.rand(ROWS) + 0.1 if weighted else None
     found = find_nonfinite(flow, batch(row), None, weights)
     assert found is not None
     assert (found.what, found.row) == (what, row)
-    assert found.part == f"transform {place + 1} of 4 (Poison)"
+    assert found.part == f"transform.transforms{path} (Poison)"
 
 
 def test_where_all_is_finite_nothing_is_blamed() -> None:
@@ -79,7 +80,7 @@ def test_what_is_around_the_transforms_is_blamed_as_well(where: str) -> None:
     coupling = Coupling([True, False], Affine(), MLP(1, 2, context_features=1), context_features=1)
     flow = Flow(coupling, DiagonalNormal((2,), context_features=1))
     z, context = torch.randn(6, 2), torch.randn(6, 1)
-    expected, row = "transform 1 of 1 (Coupling)", 0
+    expected, row = "transform (Coupling)", 0
     if where == "point":
         z[4, 0], expected, row = torch.nan, "the preprocess", 4
     elif where == "context":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..transforms import Inverse, Transform
+from ..transforms.walk import named
 from .jacobians import jacobian, largest_singular_value
 from .points import Space, space_of
 from .verdict import FORMULA, Layer
@@ -89,7 +90,7 @@ def check_layer(
     chosen = near & finite if bool((near & finite).any()) else finite
     return LayerCheck(
         Layer(
-            name=f"{name} ({_title(layer)})",
+            name=named(name, layer),
             inverse=_high(to_data[chosen]),
             forward=_high(to_latent[chosen]),
             round_trip=worst,
@@ -213,8 +214,3 @@ def _sees_the_batch(layer: Transform, x: Tensor, context: Tensor | None, y: Tens
 
 def _high(values: Tensor) -> float:
     return float(values.quantile(0.99)) if len(values) else float("nan")
-
-
-def _title(layer: Transform) -> str:
-    inner = layer.transform if isinstance(layer, Inverse) else None
-    return type(layer).__name__ if inner is None else f"Inverse of {_title(inner)}"

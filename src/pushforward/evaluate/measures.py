@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ..transforms import Support
+from ..transforms.walk import walk
 from .jacobians import largest_singular_value
 from .latent import compare_latent, normal_scores
 from .layers import LayerCheck, check_layer, trace_non_finite
 from .mass import LogDensity, grid_mass, sampled_mass
-from .points import Points, Space, cast, space_of, walk
+from .points import Points, Space, cast, space_of
 from .subject import Subject
 from .verdict import Deviation, Latent, Layer, Mass, Quantiles, RoundTrip, Stretch
 

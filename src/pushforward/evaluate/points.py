@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..distributions import Distribution, Product, Uniform, VonMises
 from ..flows import Flow
-from ..transforms import Chain, Inverse, Support, Transform
+from ..transforms import Support
+from ..transforms.walk import walk
 
 _NEAREST, _FARTHEST = 3.0, 30.0  # how far away points are moved, in scales
 _SEAM = 1e-9
@@ -114,16 +115,6 @@ def angles(flow: Flow) -> list[int]:
         circles = [p.periodic for _, p in walk(flow.preprocess.transform) if isinstance(p, Support)]
         return torch.stack(circles).any(0).nonzero().flatten().tolist() if circles else []
     return _angles_of(flow.base)
-
-
-def walk(transform: Transform, path: str = "transform") -> list[tuple[str, Transform]]:
-    """Return the layers of a transform with their places in it, in order from data to latent."""
-    if isinstance(transform, Chain):
-        return [step for i, part in enumerate(transform) for step in walk(part, f"{path}.transforms[{i}]")]
-    if isinstance(transform, Inverse) and isinstance(transform.transform, Chain | Inverse):
-        steps = walk(transform.transform, f"{path}.transform")
-        return [(place, Inverse(step)) for place, step in reversed(steps)]
-    return [(path, transform)]
 
 
 def space_of(points: Tensor | None, features: int, circles: list[int]) -> Space:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..flows import Flow
 from ..transforms import Transform
+from ..transforms.walk import walk
 from .points import (
     Points,
     Space,
@@ -20,7 +21,6 @@ from .points import (
     enter_points,
     move_away,
     space_of,
-    walk,
 )
 
 _ENTRIES = 65_536  # of all Jacobians of one layer and set of points

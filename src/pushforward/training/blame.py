@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..flows import Flow
-from ..transforms import Chain, Inverse, Transform
+from ..transforms.walk import named, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +45,12 @@ def find_nonfinite(
 
     Example:
         >>> from pushforward.distributions import DiagonalNormal
-        >>> from pushforward.transforms import Elementwise, Softplus
+        >>> from pushforward.transforms import Chain, Elementwise, Inverse, Softplus
         >>> flow = Flow(Chain([Elementwise(Softplus(), (1,)), Inverse(Elementwise(Softplus(), (1,)))]), DiagonalNormal((1,)))
         >>> find_nonfinite(flow, torch.tensor([[0.5], [-1e4]]))
-        Blame(what='value', part='transform 2 of 2 (Inverse of Elementwise)', row=1)
+        Blame(what='value', part='transform.transforms[1] (Inverse of Elementwise)', row=1)
     """  # noqa: E501
     return _forward_blame(flow, z, context) or _gradient_blame(flow, z, context, weights)
-
-
-def _parts(transform: Transform) -> Iterator[Transform]:
-    """Yield the transforms that a chain is made of, chains within it opened as well."""
-    if isinstance(transform, Chain):
-        for part in transform:
-            yield from _parts(part)
-    else:
-        yield transform
-
-
-def part_names(transform: Transform) -> list[str]:
-    """Return what the parts of a transform are called in messages, in the order of the forward pass."""
-    parts = list(_parts(transform))
-    return [f"transform {i} of {len(parts)} ({_kind(part)})" for i, part in enumerate(parts, 1)]
-
-
-def _kind(part: Transform) -> str:
-    if isinstance(part, Inverse):
-        return f"Inverse of {_kind(part.transform)}"
-    return type(part).__name__
 
 
 def _forward_blame(flow: Flow, z: Tensor, context: Tensor | None) -> Blame | None:
@@ -81,12 +60,11 @@ def _forward_blame(flow: Flow, z: Tensor, context: Tensor | None) -> Blame | Non
         context = flow.embed(context)
         if context is not None and (row := _first_bad(context)) is not None:
             return Blame("value", "the embedding of the context", row)
-        names = part_names(flow.transform)
-        for name, part in zip(names, _parts(flow.transform), strict=True):
+        for path, part in walk(flow.transform):
             z, log_abs_det = part.forward(z, context)
             for what, value in (("value", z), ("log-determinant", log_abs_det)):
                 if (row := _first_bad(value)) is not None:
-                    return Blame(what, name, row)
+                    return Blame(what, named(path, part), row)
         row = _first_bad(flow.base.log_prob(z, context))
         return None if row is None else Blame("log-density", f"the base ({type(flow.base).__name__})", row)
 
@@ -108,14 +86,14 @@ def _gradient_place(flow: Flow, z: Tensor, context: Tensor | None, weights: Tens
     stages = [z.detach().requires_grad_()]
     embedded = flow.embed(context)
     total = stages[0].new_zeros(len(z))
-    parts = list(_parts(flow.transform))
-    for part in parts:
+    parts = walk(flow.transform)
+    for _, part in parts:
         y, log_abs_det = part.forward(stages[-1], embedded)
         stages.append(y)
         total = total + log_abs_det
     log_prob = flow.base.log_prob(stages[-1], embedded) + total
     share = log_prob.new_full((len(z),), 1 / len(z)) if weights is None else weights / weights.sum()
-    modules: list[nn.Module] = [*parts, flow.base]
+    modules: list[nn.Module] = [*(part for _, part in parts), flow.base]
     owners = [(i, p) for i, module in enumerate(modules) for p in module.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(
         -(share * log_prob).sum(), [*stages, *(p for _, p in owners)], allow_unused=True
@@ -129,9 +107,7 @@ def _gradient_place(flow: Flow, z: Tensor, context: Tensor | None, weights: Tens
             worst = max(worst, i)
     if worst < 0:
         return None
-    return (
-        f"the base ({type(flow.base).__name__})" if worst == len(parts) else part_names(flow.transform)[worst]
-    )
+    return f"the base ({type(flow.base).__name__})" if worst == len(parts) else named(*parts[worst])
 
 
 def _bisect(bad: Callable[[slice], bool], rows: int) -> int | None:
