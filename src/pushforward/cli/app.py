@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 for a fault of this program or a lack of memory, 2 for arguments that cannot be
         understood, 3 for data, 4 for saved flows, 5 for outputs, 6 for training, 7 for a flow that
-        ``diagnose`` finds broken; 130 after Ctrl-C.
+        ``diagnose`` finds broken, 75 for a run that SIGTERM has ended; 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = _DEBUG in arguments

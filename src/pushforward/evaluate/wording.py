@@ -49,7 +49,7 @@ def describe(diagnosis: Diagnosis) -> str:
     ]
     if d.deviation.row >= 0:
         what = "row" if d.deviation.where == "data" else "sample"
-        lines.append(f"  (largest at {what} {d.deviation.row}, counted from 0)")
+        lines.append(f"  (largest at {what} {d.deviation.row + 1})")
     lines += ["", "Total mass, should be 1", *(f"  {mass_text(mass)}" for mass in d.masses)]
     lines += [
         "",
