@@ -14,6 +14,8 @@ import pytest
 import torch
 from cli_runs import continuous, done, refused, run
 
+from pushforward.errors import OutputError
+
 Change = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -245,6 +247,29 @@ def test_training_that_cannot_go_on(folder: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
     arguments = ("fit", folder / "plain.csv", "-o", tmp_path / "m.flow", "--config", folder / "tiny.toml")
     refused(*arguments, code=6, says=["epoch 1", "not finite", "smaller learning rate"], untouched=tmp_path)
+
+
+def test_a_training_whose_model_cannot_be_saved_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OutputError("m.flow: cannot be written (No space left on device).")
+
+    model, kept = tmp_path / "m.flow", tmp_path / "m.flow.checkpoints"
+    arguments = ("fit", folder / "plain.csv", "-o", model, "--config", folder / "tiny.toml")
+    with monkeypatch.context() as patch:
+        patch.setattr("pushforward.artifact.save", refuse)
+        failed = run(*arguments)
+    assert failed.code == 5
+    assert f"The training is kept: the same command with --resume --checkpoint {kept} goes on" in failed.err
+    refused(*arguments, code=5, says=["has ended, but was not saved", "--resume"], untouched=tmp_path)
+    done(*arguments, "--resume")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.flow"]
+
+
+def test_the_output_is_no_folder_for_checkpoints(folder: Path, tmp_path: Path) -> None:
+    arguments = ("fit", folder / "plain.csv", "-o", tmp_path / "m.flow", "--checkpoint", tmp_path / "m.flow")
+    refused(*arguments, code=2, says=["--checkpoint", "is the output"], untouched=tmp_path)
 
 
 def test_training_that_stops_early_saves_its_last_good_weights(

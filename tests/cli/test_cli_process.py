@@ -96,12 +96,12 @@ def test_sigterm_leaves_a_checkpoint_and_its_own_exit_code(folder: Path, tmp_pat
     model, options = tmp_path / "m.flow", ("--epochs", "1000000", "--checkpoint", str(tmp_path / "place"))
     code, _, err = stopped(folder, model, signal.SIGTERM, *options)
     assert code == 75, err
-    assert err.startswith("terminated: stopped by SIGTERM in epoch ") and "--resume goes on from there" in err
+    assert err.startswith("terminated: stopped by SIGTERM in epoch ") and "goes on from there" in err
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
     again = ("fit", folder / "plain.csv", "-o", model, "--config", folder / "tiny.toml", *options)
     refused(*again, code=5, says=["unfinished run", "--resume", "--no-resume"], untouched=tmp_path)
     other = (*again[:-3], "7", *again[-2:])
-    says = ["another run: training.epochs was 1000000 there and is 7 here", "same command"]
+    says = ["another run: training.epochs was 1000000 there and is 7 here", "Give the same as before"]
     refused(*other, "--resume", code=4, says=says, untouched=tmp_path)
     code, out, err = stopped(folder, model, signal.SIGINT, *options, "--resume")
     assert code == 130, err

@@ -51,7 +51,7 @@ def test_what_is_not_a_number_is_said(folder: Path, tmp_path: Path) -> None:
             parameter.fill_(torch.inf)
     save(fitted, tmp_path / "lost.flow")
     result = done("score", tmp_path / "lost.flow", folder / "plain.csv", "-o", tmp_path / "s.csv")
-    assert "200 rows without a log-density" in result.err and "diagnose" in result.err
+    assert "200 rows without a finite log-density" in result.err and "diagnose" in result.err
     refused(
         "sample", tmp_path / "lost.flow", "-o", tmp_path / "r.csv", code=4, says=["row 1 drawn", "diagnose"]
     )

@@ -16,7 +16,7 @@ import torch
 
 from pushforward import sealed
 from pushforward.configs import DataConfig, MAFConfig, NSFConfig, TrainConfig
-from pushforward.errors import ArtifactError, OutputError, TerminatedError
+from pushforward.errors import ArtifactError, OutputError, TerminatedError, TrainingError
 from pushforward.flows import Flow, build_flow
 from pushforward.training import (
     Checkpoints,
@@ -28,7 +28,7 @@ from pushforward.training import (
     split_table,
     train,
 )
-from pushforward.training.checkpoints import KIND
+from pushforward.training.checkpoints import KIND, Snapshot, finished_run
 from pushforward.training.run import Run
 
 CONFIG = TrainConfig(epochs=5, batch_size=16, learning_rate=1e-2, ema=0.9, seed=3)
@@ -196,7 +196,7 @@ def two(tmp_path: Path, killed_after: Callable[[float], None]) -> list[Path]:
 
 
 def test_the_last_two_are_kept_and_hold_nothing_but_tensors(two: list[Path]) -> None:
-    assert [path.name for path in two] == ["checkpoint-000009.safetensors", "checkpoint-000010.safetensors"]
+    assert [path.name for path in two] == ["pushforward-000009.checkpoint", "pushforward-000010.checkpoint"]
     for path in two:
         kinds = set(sealed.read(path, kind=KIND, latest=1).dtypes.values())
         assert kinds <= {torch.float32, torch.float64, torch.uint8, torch.int64, torch.bool}
@@ -218,7 +218,7 @@ def test_where_the_newest_is_cut_or_changed_the_older_is_used_and_nothing_overwr
         assert len(notes) == 1 and two[1].name in notes[0] and "checkpoint before it is used" in notes[0]
         assert two[1].read_bytes() == damaged
         assert two[0].read_bytes() == older
-        next_one = two[0].parent / "checkpoint-000011.safetensors"
+        next_one = two[0].parent / "pushforward-000011.checkpoint"
         next_one.unlink()
     assert_same(run(Checkpoints(two[0].parent, resume=True, on_note=lambda _: None)), expected)
 
@@ -237,12 +237,10 @@ def stopped_at_once(checkpoints: Checkpoints) -> None:
 
 
 def test_every_length_and_every_changed_byte_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    from pushforward.training.checkpoints import Snapshot
-
     checkpoints = Checkpoints(tmp_path / "a")
     checkpoints.write(Snapshot({"weight": torch.arange(3.0)}, {"epoch": 1}), {"data": "x"}, finished=False)
     checkpoints.write(Snapshot({"weight": torch.arange(3.0)}, {"epoch": 2}), {"data": "x"}, finished=False)
-    newest = tmp_path / "a" / "checkpoint-000002.safetensors"
+    newest = tmp_path / "a" / "pushforward-000002.checkpoint"
     whole = newest.read_bytes()
     rng = np.random.default_rng(0)
 
@@ -274,7 +272,7 @@ def test_another_run_is_named_by_what_differs(two: list[Path]) -> None:
     with pytest.raises(ArtifactError, match=r"another run: training\.epochs was 5 there and is 7 here"):
         run(Checkpoints(two[0].parent, resume=True), replace(CONFIG, epochs=7))
     flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)
-    with pytest.raises(ArtifactError, match="another run: the rows of the table have changed"):
+    with pytest.raises(ArtifactError, match="another run: the training rows have changed"):
         train(
             flow, points(100, 7), points(30, 1), CONFIG, checkpoints=Checkpoints(two[0].parent, resume=True)
         )
@@ -317,8 +315,121 @@ def test_a_finished_run_is_read_back_and_may_be_replaced(
     killed_after(0)  # no step is taken
     assert_same(run(Checkpoints(tmp_path / "a", resume=True)), expected)
     killed_after(math.inf)
-    other = run(Checkpoints(tmp_path / "a"), replace(CONFIG, epochs=2))
+    with pytest.raises(OutputError, match=r"has ended, but was not saved.*--resume"):
+        Checkpoints(tmp_path / "a")
+    other = run(Checkpoints(tmp_path / "a", replace=True), replace(CONFIG, epochs=2))
     assert len(other[1].valid_curve) == 2
+
+
+def test_many_lives_leave_no_more_than_two_checkpoints(
+    tmp_path: Path, killed_after: Callable[[float], None]
+) -> None:
+    for _ in range(5):
+        killed_after(4)
+        with pytest.raises(Killed):
+            run(Checkpoints(tmp_path / "a", every=0.0, resume=True, on_note=lambda _: None))
+        assert len(list((tmp_path / "a").glob("*.checkpoint"))) == 2
+
+
+def test_a_second_process_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
+    first = Checkpoints(tmp_path / "a")
+    expected = run()
+    with first.held():
+        first.write(Snapshot({}, {}), {}, finished=False)
+        half = tmp_path / "a" / ".pushforward-0123456789ab.checkpoint"
+        half.write_bytes(b"being written")
+        with pytest.raises(OutputError, match="another process trains with these checkpoints"):
+            run(Checkpoints(tmp_path / "a", resume=True))
+        assert half.exists()
+    assert_same(run(Checkpoints(tmp_path / "a", replace=True)), expected)
+
+
+def test_sigterm_at_the_very_end_reaches_who_called(tmp_path: Path) -> None:
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+
+    def term(record: EpochRecord) -> None:
+        if record.epoch == CONFIG.epochs:
+            signal.raise_signal(signal.SIGTERM)
+
+    try:
+        torch.manual_seed(0)
+        flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)
+        checkpoints = Checkpoints(tmp_path / "a")
+        train(flow, points(100, 0), points(30, 1), CONFIG, checkpoints=checkpoints, on_epoch=term)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [True]
+    assert finished_run(tmp_path / "a")
+
+
+def test_a_run_that_never_was_finite_leaves_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    far = Points(torch.full((30, 2), 1e30))
+    flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)
+    with pytest.raises(TrainingError):
+        train(flow, points(100, 0), far, CONFIG, checkpoints=Checkpoints(tmp_path / "a", every=0.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_is_where_it_was_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoints = Checkpoints("a", every=0.0)
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    run(checkpoints)
+    assert finished_run(tmp_path / "a")
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_in_python_a_finished_run_makes_way_and_an_unfinished_one_does_not(
+    tmp_path: Path, killed_after: Callable[[float], None]
+) -> None:
+    frame = pl.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), schema=["a", "b"])
+    settings = {"model": MAFConfig(layers=1, hidden=(8,)), "checkpoint": tmp_path / "a"}
+    for epochs in (1, 2):
+        found = fit(frame, training=TrainConfig(epochs=epochs, batch_size=32), **settings)  # type: ignore[arg-type]
+        assert len(found.facts.valid_curve) == epochs
+    killed_after(2)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoints, "due", lambda _: True)
+        fit(frame, training=TrainConfig(epochs=3, batch_size=32), **settings)  # type: ignore[arg-type]
+    killed_after(math.inf)
+    with pytest.raises(OutputError, match="unfinished run"):
+        fit(frame, training=TrainConfig(epochs=3, batch_size=32), **settings)  # type: ignore[arg-type]
+
+
+def test_resuming_needs_a_folder() -> None:
+    with pytest.raises(ValueError, match="resume: needs checkpoint"):
+        fit(pl.DataFrame({"a": [0.0]}), resume=True)
+
+
+def test_a_run_resumed_with_another_number_of_threads_takes_the_one_that_it_had(
+    tmp_path: Path, killed_after: Callable[[float], None]
+) -> None:
+    seen = []
+    plain = Run._validate
+
+    def validate(self: Run, asked: Callable[[], None]) -> float:
+        seen.append(torch.get_num_threads())
+        return plain(self, asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "_validate", validate)
+        patch.setattr("pushforward.training.run._ONE_THREAD_WORK", 0.0)
+        try:
+            torch.set_num_threads(2)
+            killed_after(8)
+            with pytest.raises(Killed):
+                run(Checkpoints(tmp_path / "a", every=0.0))
+            killed_after(math.inf)
+            torch.set_num_threads(1)
+            run(Checkpoints(tmp_path / "a", every=0.0, resume=True))
+            assert torch.get_num_threads() == 1
+        finally:
+            torch.set_num_threads(1)
+    assert seen == [2] * CONFIG.epochs
 
 
 def test_discarding_leaves_what_is_not_ours(two: list[Path]) -> None:
@@ -329,7 +440,7 @@ def test_discarding_leaves_what_is_not_ours(two: list[Path]) -> None:
 
 
 def test_half_written_files_are_swept_away(two: list[Path]) -> None:
-    half = two[0].parent / ".pushforward-0123456789ab.safetensors"
+    half = two[0].parent / ".pushforward-0123456789ab.checkpoint"
     half.write_bytes(b"half")
     run(Checkpoints(two[0].parent, resume=True))
     assert not half.exists()
@@ -347,10 +458,12 @@ def test_a_disk_that_refuses_does_not_end_training(tmp_path: Path, monkeypatch: 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     for folder, words in (
-        (tmp_path / "file", "is a file"),
+        (tmp_path / "file", "is no folder"),
+        (tmp_path / "dangling", "is no folder"),
         (tmp_path / "no" / "such", "there is no folder"),
-        (Path("/proc/nowhere"), "cannot be written"),
+        (Path("/proc/nowhere"), "no checkpoint could be written there"),
     ):
         with pytest.raises(OutputError, match=words):
             Checkpoints(folder)

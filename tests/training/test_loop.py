@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -287,6 +288,47 @@ def test_the_schedule_warms_up_and_falls_to_zero() -> None:
     assert all(a > b for a, b in pairwise(factors[peak:]))
     assert factors[0] > 0 and factors[-1] == pytest.approx(0.0, abs=1e-12)
     assert factors[550] == pytest.approx(0.5)
+
+
+def test_validation_rows_of_weight_0_do_not_count() -> None:
+    x, weights = points(9000, 0).x, torch.ones(9000)
+    weights[:8192] = 0.0  # a whole chunk
+    flow = small_flow()
+    result = train(flow, points(64, 0), Points(x, None, weights), replace(CONFIG, epochs=1))
+    expected = train(small_flow(), points(64, 0), Points(x[8192:]), replace(CONFIG, epochs=1))
+    assert result.valid_curve == pytest.approx(expected.valid_curve, abs=1e-6)
+
+
+def test_an_epoch_without_a_step_has_no_training_loss() -> None:
+    x = points(16, 0).x
+    x[7] = 1e30
+    flow = small_flow()
+    result = train(
+        flow, Points(x), points(32, 1), replace(CONFIG, batch_size=8, epochs=3), on_note=lambda _: None
+    )
+    assert len(result.notes) == 3 and all(math.isfinite(loss) for loss in result.train_curve)
+    with pytest.raises(TrainingError):
+        result = train(flow, Points(x), points(32, 1), replace(CONFIG, batch_size=16), on_note=lambda _: None)
+
+
+def test_an_interrupt_while_the_best_weights_are_copied_leaves_true_facts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = [0]
+
+    def interrupted(state: object) -> object:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+        return deepcopy(state)
+
+    monkeypatch.setattr("pushforward.training.run.deepcopy", interrupted)
+    flow, valid = small_flow(), points(64, 1)
+    result = train(flow, points(200, 0), valid, replace(CONFIG, learning_rate=1e-3))
+    assert (result.stopped, result.best_epoch, len(result.valid_curve)) == ("interrupt", 2, 2)
+    assert -float(score(flow, valid.x).value.double().mean()) == pytest.approx(
+        result.valid_curve[1], abs=1e-4
+    )
 
 
 def test_rows_must_match() -> None:

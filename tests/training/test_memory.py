@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from pushforward.configs import MAFConfig, NSFConfig, TrainConfig
 from pushforward.errors import TrainingError
 from pushforward.flows import build_flow
-from pushforward.training import Points, TrainResult, TrainStep, train
+from pushforward.training import Points, TrainResult, TrainStep, memory, train
 from pushforward.training.memory import bytes_per_row, is_out_of_memory, pieces_that_fit
 
 CONFIG = TrainConfig(epochs=2, batch_size=64, learning_rate=1e-2, seed=3)
@@ -95,6 +96,61 @@ def test_batches_are_cut_beforehand_where_they_would_not_fit(monkeypatch: pytest
         train(flow, Points(x), Points(x[:20]), replace(CONFIG, epochs=1), on_note=notes.append)
         assert [f"{pieces} pieces" in note for note in notes] == ([] if pieces == 1 else [True])
     assert pieces_that_fit(1.0, None) == 1
+
+
+def test_a_search_for_the_origin_that_does_not_fit_costs_the_explanation_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pushforward.training.run.find_nonfinite", refuse)
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    x[7] = 1e30
+    notes: list[str] = []
+    flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)
+    train(flow, Points(x), Points(x[50:]), replace(CONFIG, epochs=8), on_note=notes.append)
+    assert notes and all("could not be looked for, for lack of memory" in note for note in notes)
+
+
+def test_a_measured_lack_of_memory_cuts_and_never_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pushforward.training.run.available_bytes", lambda _: 0.0)
+    x, notes = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)), []
+    flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)
+    train(flow, Points(x), Points(x[:20]), replace(CONFIG, epochs=1), on_note=notes.append)
+    assert len(notes) == 1 and "64 pieces" in notes[0]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limits_of_containers_are_seen_and_files_that_were_read_do_not_count(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {
+        1: (
+            "3:memory:/a/b",
+            "memory/a",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+        2: ("0::/a/b", "a", "memory.max", "memory.current", "inactive_file"),
+    }
+    line, place, most, used, cached = names[version]
+    group = tmp_path / "sys" / place
+    (group / "b").mkdir(parents=True)
+    (tmp_path / "cgroup").write_text(f"1:name=systemd:/x\n{line}\n")
+    (group / most).write_text("1000\n")
+    (group / used).write_text("900\n")
+    (group / "memory.stat").write_text(f"anon 300\n{cached} 600\n")
+    plain = Path
+
+    def moved(path: str) -> Path:
+        return plain(
+            str(path).replace("/proc/self", str(tmp_path)).replace("/sys/fs/cgroup", str(tmp_path / "sys"))
+        )
+
+    monkeypatch.setattr(memory, "Path", moved)
+    assert memory._cgroup() == 700.0
 
 
 _LIMITED = """

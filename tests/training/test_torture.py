@@ -96,6 +96,25 @@ def test_fits_of_terrible_tables_are_densities(table: Table, name: str) -> None:
         assert mass.value is None or abs(mass.value - 1.0) < 0.01 + 5.0 * (mass.error or 0.0), mass
 
 
+def test_rows_without_a_density_are_said_and_one_far_value_does_not_crush_a_column() -> None:
+    """A value of 1e200 beside ordinary ones: among the training rows or among those to test."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2))
+    x[7, 0] = 1e200
+    frame = pl.DataFrame(x, schema=["a", "b"])
+    said = []
+    for seed in range(4):
+        notes: list[str] = []
+        config = replace(TRAINING, epochs=20, seed=seed)
+        facts = fit(frame, model=small("maf"), training=config, seed=seed, on_note=notes.append).facts
+        lost = [note for note in notes if "have no finite log-density, the first of them row 8" in note]
+        said.append(bool(lost))
+        parts = (facts.train_log_prob, facts.valid_log_prob, facts.test_log_prob)
+        assert bool(lost) == (not all(math.isfinite(value) for value in parts))
+        assert facts.valid_log_prob > -6.0 or not math.isfinite(facts.valid_log_prob)
+    assert any(said) and not all(said)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_no_density_is_left_outside_a_declared_support(name: str) -> None:
     data = DataConfig(bounds={"b": (0.0, None), "a": (-1e6, 1e6)})

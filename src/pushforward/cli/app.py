@@ -33,7 +33,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("interrupted", "Nothing was saved.")
+            _say("interrupted", "No output was written.")
             raise typer.Exit(INTERRUPTED) from None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,16 +137,17 @@ def fit(
     out = console()
     with ended_by_sigterm():
         checkpoints = _checkpoints(output, checkpoint, checkpoint_every, resume, out)
-        fitted = _fit(_Job(table, valid, data, choice, training), checkpoints, out)
+        with _going_on_later(checkpoints):
+            fitted = _fit(_Job(table, valid, data, choice, training), checkpoints, out)
 
-        from ..artifact import save
+            from ..artifact import save
 
-        save(fitted, output)
+            save(fitted, output)
         if fitted.facts.stopped != "interrupt":
             checkpoints.discard()
     _report(fitted, table, output, out)
     if fitted.facts.stopped == "interrupt":
-        if checkpoints.folder.is_dir():
+        if checkpoints.any():
             out.print(f"Its checkpoints stay in {checkpoints.folder}: --resume goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if fitted.facts.stopped == "diverged":
@@ -160,14 +162,34 @@ def _checkpoints(
 ) -> Checkpoints:
     from ..training import Checkpoints
 
+    folder = output.with_name(f"{output.name}.checkpoints") if folder is None else folder
+    if folder.resolve() == output.resolve():
+        raise UsageError(f"--checkpoint: {folder} is the output; give another folder")
     seconds = {} if every is None else {"every": duration(every, "--checkpoint-every")}
     return Checkpoints(
-        output.with_name(f"{output.name}.checkpoints") if folder is None else folder,
+        folder,
         resume=bool(resume),
         replace=resume is False,
         on_note=lambda text: _note(out, text),
         **seconds,
     )
+
+
+@contextmanager
+def _going_on_later(checkpoints: Checkpoints) -> Iterator[None]:
+    """Say where the training is kept, should the model not come to be saved."""
+    try:
+        yield
+    except OutputError as error:
+        if not checkpoints.any():
+            raise
+        raise OutputError(
+            f"{error} The training is kept: the same command with --resume --checkpoint {checkpoints.folder} goes on."
+        ) from error
+    except KeyboardInterrupt:
+        if checkpoints.any():
+            typer.echo(f"The training is kept in {checkpoints.folder}: --resume goes on.", err=True)
+        raise
 
 
 def _note(out: Console, text: str) -> None:

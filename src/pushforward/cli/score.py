@@ -75,7 +75,7 @@ def score(
         out.print(f"{counted(totals.outside, 'row')} of density 0, outside the support: log_prob is -inf.")
     if totals.lost:
         out.print(
-            f"{counted(totals.lost, 'row')} without a log-density: the model overflows there, and log_prob is NaN. "
+            f"{counted(totals.lost, 'row')} without a finite log-density: the model overflows there. "
             f"pushforward diagnose {model} shows where.",
             soft_wrap=True,
         )
@@ -98,7 +98,7 @@ class _Totals:
     def add(self, values: Tensor) -> None:
         self.rows += len(values)
         self.outside += int((values == -math.inf).sum())
-        self.lost += int(values.isnan().sum())
+        self.lost += int((values.isnan() | (values == math.inf)).sum())
         self.sum += float(values.double().sum())
 
 

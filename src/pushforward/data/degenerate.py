@@ -95,7 +95,7 @@ def _dependent(rows: NDArray[np.float64]) -> list[int]:
     spread = np.sqrt(np.square(centred).mean(axis=0))
     # What rounding leaves of a column far from 0 is no spread to look at.
     seen = np.flatnonzero(spread > 1e-9)
-    if len(seen) < 2:
+    if not 2 <= len(seen) <= len(rows):
         return []
     r = np.linalg.qr(centred[:, seen] / spread[seen], mode="r")
     distances = np.abs(np.diagonal(r)) / np.sqrt(len(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import sealed
+from ..data import check_writable
 from ..errors import ArtifactError, DataError, OutputError
 
 KIND = "pushforward-checkpoint"
@@ -21,7 +23,9 @@ FORMAT = 1
 EVERY = 60.0
 """Seconds between two checkpoints by default."""
 
-_NAME = re.compile(r"checkpoint-(\d{1,12})\.safetensors")
+_NAME = re.compile(r"pushforward-(\d{1,12})\.checkpoint")
+_REMAINS = ".pushforward-*.checkpoint"
+_LOCK = "pushforward.lock"
 _KEPT = 2
 
 
@@ -77,17 +81,50 @@ class Checkpoints:
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         self.folder, self.resume, self.every = Path(folder), resume, every
+        self._place = Path(folder).absolute()  # where it is, should the process go elsewhere
         self._on_note = on_note
         self._good: list[Path] = []
         self._last = time.monotonic()
         self._failed = False
         self._check_folder()
-        if not resume and not replace and self._files() and not self._finished():
-            raise OutputError(
-                f"{self.folder}: holds the checkpoints of an unfinished run. "
-                "Go on with it (--resume; in Python resume=True), or start anew and throw it away (--no-resume; in "
-                "Python remove the folder)."
+        if not resume and not replace and self.any():
+            what = (
+                "a run that has ended, but was not saved. Save it"
+                if finished_run(self._place)
+                else "an unfinished run. Go on with it"
             )
+            raise OutputError(
+                f"{self.folder}: holds the checkpoints of {what} (--resume; in Python resume=True), or start anew and "
+                "throw it away (--no-resume; in Python remove the folder)."
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, and keep other processes from it as long as the block lasts.
+
+        Raises:
+            OutputError: Another process has it, or it cannot be made.
+        """
+        with _as_output_error(self.folder):
+            self._place.mkdir(exist_ok=True)
+            lock = _locked(self._place / _LOCK)
+        if lock is None:
+            raise OutputError(
+                f"{self.folder}: another process trains with these checkpoints. Wait for its end, or choose another "
+                "folder (--checkpoint; in Python checkpoint=)."
+            )
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                (self._place / _LOCK).unlink()
+            os.close(lock)
+            with suppress(OSError):
+                self._place.rmdir()  # which fails, as it should, where anything is in it
+
+    def any(self) -> bool:
+        """Return whether there are checkpoints."""
+        return bool(_checkpoints_in(self._place))
 
     def due(self) -> bool:
         """Return whether it is time for the next checkpoint."""
@@ -104,8 +141,6 @@ class Checkpoints:
         Raises:
             OutputError: The disk refuses; the checkpoints before stay.
         """
-        number = max((self._number(path) for path in self._files()), default=0) + 1
-        path = self.folder / f"checkpoint-{number:06d}.safetensors"
         metadata = {
             "format": FORMAT,
             "run": dict(identity),
@@ -115,13 +150,16 @@ class Checkpoints:
         }
         try:
             with _as_output_error(self.folder):
-                self.folder.mkdir(exist_ok=True)
+                self._place.mkdir(exist_ok=True)
+                number = max(map(_number, _checkpoints_in(self._place)), default=0) + 1
+            path = self._place / f"pushforward-{number:06d}.checkpoint"
             sealed.write(path, snapshot.tensors, metadata, kind=KIND)
         finally:
             self._last = time.monotonic()
         self._good.append(path)
         for old in self._good[:-_KEPT]:
-            old.unlink(missing_ok=True)
+            with suppress(OSError):  # it is there in vain, and does no harm
+                old.unlink()
         del self._good[:-_KEPT]
 
     def write_if_possible(
@@ -153,7 +191,8 @@ class Checkpoints:
             return None
         refused: list[str] = []
         self._remove_remains()
-        for path in sorted(self._files(), key=self._number, reverse=True):
+        paths = sorted(_checkpoints_in(self._place), key=_number)
+        for place, path in reversed(list(enumerate(paths))):
             try:
                 found = sealed.read(path, kind=KIND, latest=FORMAT)
                 tensors = found.load()
@@ -166,57 +205,50 @@ class Checkpoints:
             self._check_same(path, run, identity)
             for reason in refused:
                 self._note(f"{reason}. The checkpoint before it is used.")
-            self._good = [path]
+            self._good = paths[: place + 1]
             return Snapshot(tensors, progress, environment)
         if refused:
             raise ArtifactError(
                 f"{self.folder}: none of the checkpoints can be used: {'; '.join(refused)}. "
-                "Start anew with --no-resume."
+                "Start anew (--no-resume; in Python remove the folder)."
             )
         self._note(f"{self.folder}: no checkpoint to go on from; training starts from the beginning.")
         return None
 
     def discard(self) -> None:
         """Remove the checkpoints, and the folder where nothing else is in it."""
-        for path in self._files():
-            path.unlink(missing_ok=True)
-        self._remove_remains()
         with suppress(OSError):
-            self.folder.rmdir()
-
-    def _finished(self) -> bool:
-        newest = max(self._files(), key=self._number)
-        try:
-            return bool(sealed.read(newest, kind=KIND, latest=FORMAT).metadata["finished"])
-        except (ArtifactError, DataError, KeyError):
-            return False
-
-    def _files(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        return [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+            for path in _checkpoints_in(self._place):
+                path.unlink(missing_ok=True)
+            self._remove_remains()
+            self._place.rmdir()
 
     def _remove_remains(self) -> None:
         """Remove what a run that was killed while it wrote has left half written."""
-        if self.folder.is_dir():
-            for path in self.folder.glob(".pushforward-*.safetensors"):
+        with suppress(OSError):
+            for path in self._place.glob(_REMAINS):
                 path.unlink(missing_ok=True)
 
     def _check_folder(self) -> None:
         with _as_output_error(self.folder):
-            if self.folder.exists() and not self.folder.is_dir():
-                raise OutputError(f"{self.folder}: is a file. Give a folder for the checkpoints.")
-        from ..data import check_writable
-
-        place = self.folder if self.folder.is_dir() else self.folder.parent
-        check_writable(place / "checkpoint-000000.safetensors")
+            if os.path.lexists(self._place) and not self._place.is_dir():
+                raise OutputError(f"{self.folder}: is no folder. Give a folder for the checkpoints.")
+            if not self._place.parent.is_dir():
+                raise OutputError(
+                    f"{self.folder}: there is no folder {self.folder.parent} to make it in. Create it first."
+                )
+        place = self._place if self._place.is_dir() else self._place.parent
+        try:
+            check_writable(place / "pushforward-000000.checkpoint")
+        except OutputError as error:
+            raise OutputError(f"{self.folder}: no checkpoint could be written there: {error}") from error
 
     def _check_same(self, path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         changes = list(_differences(there, here))
         if changes:
             raise ArtifactError(
                 f"{path}: belongs to another run: {'; '.join(changes)}. "
-                "Give the same command as before, or start anew with --no-resume."
+                "Give the same as before, or start anew (--no-resume; in Python remove the folder)."
             )
 
     def _note(self, text: str) -> None:
@@ -225,11 +257,48 @@ class Checkpoints:
         else:
             self._on_note(text)
 
-    @staticmethod
-    def _number(path: Path) -> int:
-        match = _NAME.fullmatch(path.name)
-        assert match is not None
-        return int(match[1])
+
+def finished_run(folder: str | Path) -> bool:
+    """Return whether the newest checkpoint in a folder, if there is one, is that of a run that has ended."""
+    paths = _checkpoints_in(Path(folder))
+    if not paths:
+        return False
+    try:
+        return bool(sealed.read(max(paths, key=_number), kind=KIND, latest=FORMAT).metadata["finished"])
+    except (ArtifactError, DataError, KeyError):
+        return False
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+
+
+def _number(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
+def _locked(path: Path) -> int | None:
+    """Return an open file that holds the lock, or None where another process has it.
+
+    The system gives the lock back when a process ends, however it does.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        return os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        # The process that had it may have removed the file between the two calls.
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+        os.close(handle)
 
 
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
@@ -238,8 +307,8 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
         for key in sorted({*there, *here}):
             yield from _differences(there.get(key), here.get(key), f"{name}.{key}" if name else str(key))
     elif _plain(there) != _plain(here):
-        if name == "data":
-            yield "the rows of the table have changed"
+        if name.startswith("data."):
+            yield f"the {name.removeprefix('data.')} rows have changed"
         else:
             yield f"{name} was {_plain(there)} there and is {_plain(here)} here"
 

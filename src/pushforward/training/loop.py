@@ -6,16 +6,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from ..configs import TrainConfig
 from ..errors import TerminatedError
 from ..flows import Flow
 from .checkpoints import Checkpoints
 from .points import Points
-from .run import Run
+from .run import Run, threads_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,12 @@ def train(
         >>> result.stopped, len(result.valid_curve)
         ('epochs', 2)
     """
-    with Run(flow, train_points, valid_points, config, accelerator=accelerator, on_note=on_note) as run:
+    with (
+        _threads(threads_for(flow, config)),
+        nullcontext() if checkpoints is None else checkpoints.held(),
+        _termination(wanted=checkpoints is not None) as asked,
+    ):
+        run = Run(flow, train_points, valid_points, config, accelerator=accelerator, on_note=on_note)
         whose = {} if checkpoints is None else {**(identity or {}), **run.identity()}
         found = None if checkpoints is None else checkpoints.newest(whose)
         if found is None:
@@ -122,25 +129,37 @@ def train(
             if checkpoints is not None and checkpoints.due():
                 checkpoints.write_if_possible(run.snapshot(), whose)
 
-        with _termination(wanted=checkpoints is not None) as asked:
-            try:
-                while not run.stopped:
-                    _epoch(run, on_epoch, save, asked)
-                if checkpoints is not None and run.best_epoch:
-                    checkpoints.write_if_possible(run.snapshot(), whose, finished=True)
-            except KeyboardInterrupt:
-                run.stopped = "interrupt"
-            except _Asked:
-                assert checkpoints is not None
-                checkpoints.write(run.snapshot(), whose, finished=False)
-                raise TerminatedError(
-                    f"stopped by SIGTERM in epoch {run.epoch}. A checkpoint is in {checkpoints.folder}; "
-                    "the same command with --resume goes on from there."
-                ) from None
+        try:
+            while not run.stopped:
+                _epoch(run, on_epoch, save, asked)
+            if checkpoints is not None and run.best_epoch:
+                checkpoints.write_if_possible(run.snapshot(), whose, finished=True)
+            elif checkpoints is not None:
+                checkpoints.discard()  # going on would end the same way
+        except KeyboardInterrupt:
+            run.stopped = "interrupt"
+        except _Asked:
+            assert checkpoints is not None
+            checkpoints.write(run.snapshot(), whose, finished=False)
+            raise TerminatedError(
+                f"stopped by SIGTERM in epoch {run.epoch}. A checkpoint is in {checkpoints.folder}; "
+                "the same command with --resume (in Python resume=True) goes on from there."
+            ) from None
         run.finish()
         return TrainResult(
             run.train_curve, run.valid_curve, run.best_epoch, run.stopped, run.schedule.seconds(), run.notes
         )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _epoch(
@@ -184,7 +203,11 @@ def _termination(*, wanted: bool) -> Iterator[Callable[[], None]]:
         yield asked
         return
     before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+    handled = True
     try:
         yield asked
+        handled = False
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+    if came.is_set() and not handled:
+        signal.raise_signal(signal.SIGTERM)  # it came when there was nothing left to stop here

@@ -85,14 +85,38 @@ def _meminfo() -> float | None:
 
 
 def _cgroup() -> float | None:
-    """Return what the container that we run in may still take."""
-    folder = Path("/sys/fs/cgroup")
+    """Return what the containers that we run in may still take, of either version of control groups."""
     try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = (folder / "memory.current").read_text(encoding="ascii").strip()
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    return float(int(limit) - int(used)) if limit.isdigit() else None
+    left = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root = Path("/sys/fs/cgroup/memory")
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        own = root / path.lstrip("/")
+        left += [_left_in_group(group, *names) for group in (own, *own.parents) if group.is_relative_to(root)]
+    known = [value for value in left if value is not None]
+    return min(known) if known else None
+
+
+def _left_in_group(folder: Path, most: str, used: str, cached: str) -> float | None:
+    try:
+        limit = (folder / most).read_text(encoding="ascii").strip()
+        taken = int((folder / used).read_text(encoding="ascii"))
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    # What the system keeps of files that were read counts as used, but is given back when it is needed.
+    spare = next((int(line.split()[1]) for line in lines if line.startswith(f"{cached} ")), 0)
+    return float(int(limit) - taken + spare) if limit.isdigit() else None
 
 
 def _address_space() -> float | None:

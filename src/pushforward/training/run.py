@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +44,16 @@ class TrainStep(nn.Module):
         return self.objective(self.flow, z, context, weights)
 
 
+def threads_for(flow: Flow, config: TrainConfig) -> int:
+    """Return on how many threads to train: on one where a second gains next to nothing, else on torch's number."""
+    small = sum(p.numel() for p in flow.parameters()) * config.batch_size < _ONE_THREAD_WORK
+    return 1 if small else torch.get_num_threads()
+
+
 class Run:
     """All that moves while a flow is trained. Between two steps, ``snapshot`` is the whole of it.
 
-    Within the block that it manages, torch has the number of threads of the run.
+    It computes on torch's number of threads at the time, which a resumed run sets to what it was.
 
     Args:
         flow: The flow; its preprocess and data-dependent parameters are fitted here.
@@ -90,16 +95,15 @@ class Run:
             weight_decay=config.weight_decay,
             fused=flow.base.device.type != "mps",
         )
-        self._step, self._wrapped = self._fabric.setup(TrainStep(flow), self._optimiser, move_to_device=False)
+        self._loss_of, self._stepper = self._fabric.setup(
+            TrainStep(flow), self._optimiser, move_to_device=False
+        )
         self._average = Average(self._parameters, config.ema)
-        self._valid = preprocess(flow, valid_points, torch.Generator().manual_seed(config.seed))
+        self._valid = self._preprocessed_valid()
         self._ready: Preprocessed | None = None
         self._epoch_state = self._generator.get_state()
         self._best: dict[str, Tensor] | None = None
         self._loss_sum = torch.zeros((), device=flow.base.device)
-        self._outer_threads = torch.get_num_threads()
-        small = sum(p.numel() for p in self._parameters) * config.batch_size < _ONE_THREAD_WORK
-        self._threads = 1 if small else self._outer_threads
         self.rows_each = min(config.batch_size, len(train_points))
         self._steps_each = max(1, len(train_points) // config.batch_size)
         self.schedule = Schedule(config, self._steps_each * config.epochs, started)
@@ -108,15 +112,7 @@ class Run:
         self.train_curve: list[float] = []
         self.valid_curve: list[float] = []
         self.notes: list[str] = []
-
-    def __enter__(self) -> Self:
-        torch.set_num_threads(self._threads)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        torch.set_num_threads(self._outer_threads)
+        self._last_skip = ""
 
     # --- steps and epochs -----------------------------------------------------------------------------------------
 
@@ -138,7 +134,7 @@ class Run:
         loss = self._gradient(batch)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
         if bool(torch.isfinite(norm + loss)):
-            self._wrapped.step()
+            self._stepper.step()
             self._average.update()
             self._loss_sum += loss
             self._counted += 1
@@ -157,9 +153,10 @@ class Run:
         with self._average.applied():
             valid_loss = self._validate(asked)
             if valid_loss < self.best_loss and self.schedule.steps > self._skipped:
-                self.best_loss, self.best_epoch = valid_loss, self.epoch
-                self._best = deepcopy(self.flow.state_dict())
-        self.train_curve.append(float(self._loss_sum) / max(self._counted, 1) - self._ready.log_abs_det)
+                best = deepcopy(self.flow.state_dict())
+                self._best, self.best_loss, self.best_epoch = best, valid_loss, self.epoch
+        mean = float(self._loss_sum) / self._counted if self._counted else math.inf
+        self.train_curve.append(mean - self._ready.log_abs_det)
         self.valid_curve.append(valid_loss)
         if self._skipped > _MOST_SKIPPED_STEPS:
             self.stopped = "diverged"
@@ -184,7 +181,7 @@ class Run:
         elif self.stopped == "diverged":
             raise TrainingError(
                 f"training stopped in epoch {len(self.valid_curve)}, before any was done well: {self._skipped} steps "
-                f"had a loss or gradient that is not finite. The last: {self.notes[-2]} {_ADVICE}"
+                f"had a loss or gradient that is not finite. The last: {self._last_skip} {_ADVICE}"
             )
         elif self.stopped != "interrupt":
             raise TrainingError(
@@ -200,14 +197,14 @@ class Run:
         """Compute the gradient of a batch and return its loss, in pieces that fit into memory."""
         while True:
             try:
-                self._wrapped.zero_grad()
+                self._stepper.zero_grad()
                 if self._pieces == 1:
-                    loss: Tensor = self._step(batch.z, batch.context, batch.weights)
+                    loss: Tensor = self._loss_of(batch.z, batch.context, batch.weights)
                     self._fabric.backward(loss)
                     return loss.detach()
                 total = torch.zeros_like(self._loss_sum)
                 for piece, share in batch.pieces(self._pieces):
-                    loss = self._step(piece.z, piece.context, piece.weights) * share
+                    loss = self._loss_of(piece.z, piece.context, piece.weights) * share
                     self._fabric.backward(loss)
                     total += loss.detach()
                 return total
@@ -222,14 +219,14 @@ class Run:
         if len(some) < 2:
             return
         try:
-            each = bytes_per_row(self._step, some.z, some.context, some.weights)
+            each = bytes_per_row(self._loss_of, some.z, some.context, some.weights)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return  # the first step will find out by itself
         pieces = pieces_that_fit(self.rows_each * each, available_bytes(self.flow.base.device))
-        if pieces > 1:
-            self._cut(pieces)
+        if pieces > 1 and self.rows_each > 1:
+            self._cut(min(pieces, self.rows_each))
 
     def _cut(self, pieces: int) -> None:
         if pieces > self.rows_each:
@@ -246,18 +243,25 @@ class Run:
     def _skip(self, batch: Batch, loss_is_finite: bool, rate: float) -> None:
         """Say why a step is skipped."""
         self._skipped += 1
-        found = find_nonfinite(self.flow, batch.z, batch.context, batch.weights)
-        what = "gradient" if loss_is_finite else "loss"
-        if found is None:
-            origin = "Every part of it is: only their sum overflows"
-        else:
-            origin = f"It begins with the {found.what} of {found.part}"
-            if found.row is not None:
-                origin += f", at row {self.train_points.row(int(batch.places[found.row]))}"
-        self._note(
-            f"Epoch {self.epoch}, step {self._batch + 1}: the {what} is not finite. {origin}. "
-            f"The step is skipped, the learning rate halved to {rate:.2g}."
+        self._last_skip = (
+            f"Epoch {self.epoch}, step {self._batch + 1}: the {'gradient' if loss_is_finite else 'loss'} is not "
+            f"finite. {self._origin(batch)}. The step is skipped, the learning rate halved to {rate:.2g}."
         )
+        self._note(self._last_skip)
+
+    def _origin(self, batch: Batch) -> str:
+        try:
+            for piece, _ in batch.pieces(self._pieces):
+                found = find_nonfinite(self.flow, piece.z, piece.context, piece.weights)
+                if found is not None:
+                    row = None if found.row is None else self.train_points.row(int(piece.places[found.row]))
+                    where = "" if row is None else f", at row {row}"
+                    return f"It begins with the {found.what} of {found.part}{where}"
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return "Where it begins could not be looked for, for lack of memory"
+        return "Every part of it is: only their sum overflows"
 
     def _validate(self, asked: Callable[[], None]) -> float:
         """Return the mean negative log-likelihood in the units of the data; infinite where it is not a number."""
@@ -268,10 +272,15 @@ class Run:
                 asked()
                 part = points[start : start + most]
                 share = float(len(part)) if part.weights is None else float(part.weights.sum())
+                if share == 0:
+                    continue
                 total += share * float(negative_log_likelihood(self.flow, part.z, part.context, part.weights))
                 weight += share
         loss = total / weight - self._valid.log_abs_det
         return loss if math.isfinite(loss) else math.inf
+
+    def _preprocessed_valid(self) -> Preprocessed:
+        return preprocess(self.flow, self.valid_points, torch.Generator().manual_seed(self.config.seed))
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
@@ -286,7 +295,7 @@ class Run:
         """Return what a checkpoint must agree with: the settings and the data."""
         return {
             "training": asdict(self.config),
-            "data": [self.train_points.digest(), self.valid_points.digest()],
+            "data": {"training": self.train_points.digest(), "validation": self.valid_points.digest()},
         }
 
     def snapshot(self) -> Snapshot:
@@ -305,7 +314,7 @@ class Run:
             "counted": self._counted,
             "skipped": self._skipped,
             "pieces": self._pieces,
-            "threads": self._threads,
+            "threads": torch.get_num_threads(),
             "averaged": self._average.updates,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
@@ -324,6 +333,7 @@ class Run:
         """
         tensors, p = found.tensors, found.progress
         try:
+            torch.set_num_threads(p["threads"])
             self.flow.load_state_dict(_under(tensors, "flow/"))
             self._best = _under(tensors, "best/") or None
             states: dict[int, dict[str, Tensor]] = {}
@@ -341,14 +351,18 @@ class Run:
             self._generator.set_state(self._epoch_state)
             self.schedule.resume(p["steps"], p["seconds"])
             self.epoch, self._batch, self._counted = p["epoch"], p["batch"], p["counted"]
-            self._skipped, self._pieces, self._threads = p["skipped"], p["pieces"], p["threads"]
+            self._skipped, self._pieces = p["skipped"], p["pieces"]
             self._average.updates, self.best_epoch = p["averaged"], p["best_epoch"]
             self.best_loss, self.stopped = p["best_loss"], p["stopped"]
             self.train_curve, self.valid_curve = list(p["train_curve"]), list(p["valid_curve"])
             self.notes = list(p["notes"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise ArtifactError(f"the checkpoint does not fit the flow that it is for: {error}") from error
-        torch.set_num_threads(self._threads)
+            raise ArtifactError(
+                f"the checkpoint does not fit the flow that it is for: {error}. Give the same as before, or start anew "
+                "(--no-resume; in Python remove the folder)."
+            ) from error
+        # With the preprocess that the run began with, should this process have fitted another by a rounding.
+        self._valid = self._preprocessed_valid()
         here = self._environment()
         for name, begun in found.environment.items():
             if here.get(name) != begun:

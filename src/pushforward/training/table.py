@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +25,8 @@ from ..configs import (
 )
 from ..data import check_fittable, degeneracies, infer_schema, split_rows, to_matrix
 from ..errors import DataError
-from ..flows import score, table_flow
-from .checkpoints import Checkpoints
+from ..flows import Estimate, score, table_flow
+from .checkpoints import Checkpoints, finished_run
 from .environment import library_versions
 from .loop import EpochRecord, TrainResult, train
 from .points import Points
@@ -84,18 +84,18 @@ def split_table(
     )
     points = _points(frame, schema, data, source)
     groups = None if data.group is None else frame[data.group].alias("").rank("dense").to_numpy()
-    if points.weights is not None:
-        used = np.flatnonzero(points.weights.numpy() > 0)
-        points, groups = _take(points, used), None if groups is None else groups[used]
+    if points.weights is not None and groups is not None:
+        groups = groups[points.weights.numpy() > 0]
+    points = _used(points)
     check_fittable(points.x.numpy(), schema.columns, source=source, minimum_rows=_FEWEST_ROWS)
     if valid is not None:
         fractions = (fractions[0] + fractions[1], 0.0, fractions[2])
     train, own_valid, test = (
         _take(points, rows) for rows in split_rows(len(points), seed=seed, fractions=fractions, groups=groups)
     )
-    return TableSplit(
-        schema, train, own_valid if valid is None else _points(valid, schema, data, valid_source), test
-    )
+    if valid is None:
+        return TableSplit(schema, train, own_valid, test)
+    return TableSplit(schema, train, _used(_points(valid, schema, data, valid_source)), test)
 
 
 def fit(
@@ -124,7 +124,7 @@ def fit(
         seed: Seed of the split and, by default, of the training.
         source: Where the table comes from, for messages and the record.
         valid_source: The same for ``valid``.
-        checkpoint: Folder for the state of the training, written every minute.
+        checkpoint: Folder for the state of the training, written every minute. It stays there when training has ended.
         resume: Go on from what is in ``checkpoint``, which gives the same weights, bit for bit, as a run that was
             never stopped.
         on_epoch: Called after every epoch.
@@ -150,7 +150,14 @@ def fit(
         >>> fitted.schema.names, fitted.facts.train_rows
         (('a', 'b'), 80)
     """
-    checkpoints = None if checkpoint is None else Checkpoints(checkpoint, resume=resume, on_note=on_note)
+    if checkpoint is None and resume:
+        raise ValueError("resume: needs checkpoint, the folder to go on from, got None")
+    checkpoints = (
+        None
+        if checkpoint is None
+        # A run that has ended has given its flow to who called; only one that has not is kept unasked.
+        else Checkpoints(checkpoint, resume=resume, replace=finished_run(checkpoint), on_note=on_note)
+    )
     split = split_table(
         frame, data or DataConfig(), seed=seed, valid=valid, source=source, valid_source=valid_source
     )
@@ -224,10 +231,7 @@ def fit_split(
         split.train.x.numpy(), split.schema.columns, None if given is None else given.numpy()
     )
     for note in notes:
-        if on_note is None:
-            warnings.warn(note, stacklevel=3)
-        else:
-            on_note(note)
+        _say(note, on_note)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = table_flow(model, split.schema)
@@ -244,6 +248,9 @@ def fit_split(
     if on_trained is not None:
         on_trained(result)
     parts = [score(flow, part.x, part.context) for part in (split.train, split.valid, split.test)]
+    lost = _without_density(zip(parts, (split.train, split.valid, split.test), strict=True))
+    for note in lost:
+        _say(note, on_note)
     means = [
         _mean(e.value, p.weights) for e, p in zip(parts, (split.train, split.valid, split.test), strict=True)
     ]
@@ -263,9 +270,37 @@ def fit_split(
         seconds=result.seconds,
         config=training,
         versions=library_versions(),
-        notes=(*notes, *result.notes),
+        notes=(*notes, *result.notes, *lost),
     )
     return FittedFlow(flow, model, split.schema, facts)
+
+
+def _say(note: str, on_note: Callable[[str], None] | None) -> None:
+    if on_note is None:
+        warnings.warn(note, stacklevel=4)
+    else:
+        on_note(note)
+
+
+def _without_density(scored: Iterable[tuple[Estimate, Points]]) -> list[str]:
+    """Say how many rows have no finite log-density, for each of training, validation and test rows."""
+    found = []
+    for (estimate, points), name in zip(scored, ("training", "validation", "test"), strict=True):
+        bad = (~torch.isfinite(estimate.value)).nonzero().flatten()
+        if len(bad):
+            found.append(
+                f"{len(bad)} of the {name} rows have no finite log-density, the first of them row "
+                f"{points.row(int(bad[0]))}: they lie too far from the others for the arithmetic of the model, and the "
+                "mean is not a number because of them. Leave them out, or look at their values."
+            )
+    return found
+
+
+def _used(points: Points) -> Points:
+    """Return the points whose weight is not 0."""
+    if points.weights is None:
+        return points
+    return _take(points, np.flatnonzero(points.weights.numpy() > 0))
 
 
 def _points(frame: pl.DataFrame, schema: TableSchema, data: DataConfig, source: str | Path | None) -> Points:

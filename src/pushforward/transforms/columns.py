@@ -120,8 +120,8 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     # In units of a power of 2, which rounds nothing.
     _, exponent = torch.frexp(x.abs().amax(0))
     unit = torch.ldexp(torch.ones_like(x[0]), exponent - 1)
-    loc = (x / unit).mean(0) * unit
-    return loc, ((x - loc) / unit).square().mean(0).sqrt() * unit
+    mean = (x / unit).mean(0)
+    return mean * unit, (x / unit - mean).square().mean(0).sqrt() * unit
 
 
 class Standardise(Transform):

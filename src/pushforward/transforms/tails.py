@@ -61,7 +61,8 @@ class CompressTails(Transform):
         low, middle, high = (ordered[round(q * (len(x) - 1))] for q in (0.25, 0.5, 0.75))
         spread = (high - low) / 1.349
         _, deviation = moments(x - middle)
-        scale = torch.where(spread > 1e-6 * deviation, spread, deviation)
+        rounding = 16.0 * torch.finfo(x.dtype).eps * torch.maximum(low.abs(), high.abs())
+        scale = torch.where(spread > rounding, spread, deviation)
         far = torch.maximum(ordered[-1] - middle, middle - ordered[0]) > _FAR * scale
         self.heavy.copy_(far & (scale > 0) & ~self.keep)
         self.loc.copy_(torch.where(self.heavy, middle, 0.0))
