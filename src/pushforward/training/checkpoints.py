@@ -247,7 +247,7 @@ class Checkpoints:
         changes = list(_differences(there, here))
         if changes:
             raise ArtifactError(
-                f"{path}: belongs to another run: {'; '.join(changes)}. "
+                f"{self.folder / path.name}: belongs to another run: {'; '.join(changes)}. "
                 "Give the same as before, or start anew (--no-resume; in Python remove the folder)."
             )
 
