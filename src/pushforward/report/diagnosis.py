@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data import atomic_path
-from ..errors import OutputError
 from ..evaluate import Diagnosis
 from ..evaluate.verdict import NO_DIGIT, Quantiles
 from ..evaluate.wording import mass_text
-from .figures import LIGHT, Theme, cells, dress, legend, new_figure
-from .plots import FORMATS
+from .figures import LIGHT, Theme, cells, dress, legend, new_figure, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,21 +37,7 @@ def plot_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
     Raises:
         OutputError: Another suffix, or a place that cannot be written.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise OutputError(
-            f"{path}: cannot tell the format from the suffix {path.suffix!r}. End the name in {', '.join(FORMATS)}."
-        )
-    with atomic_path(path) as temporary:
-        figure = diagnosis_figure(diagnosis)
-        figure.savefig(
-            temporary,
-            format=suffix[1:],
-            dpi=150,
-            facecolor=figure.get_facecolor(),
-            metadata=FORMATS[suffix],
-        )
+    write_figure(path, lambda: diagnosis_figure(diagnosis))
 
 
 def diagnosis_figure(diagnosis: Diagnosis, theme: Theme = LIGHT) -> Figure:

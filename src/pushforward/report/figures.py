@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import atomic_path
+from ..errors import OutputError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
+
+_FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+"""What the name of a figure may end in, and the metadata that would make equal figures differ."""
 
 _BEGINNING = 0.1  # the share of a training curve that may run off the top of its picture
 
@@ -233,3 +240,26 @@ def png(figure: Figure, *, dpi: int = 160) -> bytes:
         stream, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None}
     )
     return stream.getvalue()
+
+
+def write_figure(path: str | Path, draw: Callable[[], Figure]) -> None:
+    """Write a figure as ``.png``, ``.pdf`` or ``.svg``, by its suffix, in one step or not at all.
+
+    Args:
+        path: Where to.
+        draw: Makes the figure, once it is known that it can be written.
+
+    Raises:
+        OutputError: Another suffix, or a place that cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise OutputError(
+            f"{path}: cannot tell the format from the suffix {path.suffix!r}. End the name in {', '.join(_FORMATS)}."
+        )
+    with atomic_path(path) as temporary:
+        figure = draw()
+        figure.savefig(
+            temporary, format=suffix[1:], dpi=150, facecolor=figure.get_facecolor(), metadata=_FORMATS[suffix]
+        )

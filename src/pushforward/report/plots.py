@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data import atomic_path
-from ..errors import OutputError
 from .comparison import Comparison, compare, limits, log_density, most_dependent
 from .corner import draw_corner, draw_histogram, draw_marginal, short
-from .figures import LIGHT, Theme, cell_centres, cells, draw_curves, draw_density, dress, legend, new_figure
+from .figures import (
+    LIGHT,
+    Theme,
+    cell_centres,
+    cells,
+    draw_curves,
+    draw_density,
+    dress,
+    legend,
+    new_figure,
+    write_figure,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,8 +32,6 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 6
 _CELLS = 160
 _MARGIN = 0.8  # for tick labels and the names of axes, in inches
-FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-"""What the name of a figure may end in, and the metadata that would make equal figures differ."""
 
 
 def plot_fit(fitted: FittedFlow, frame: pl.DataFrame, path: Path) -> None:
@@ -45,21 +52,7 @@ def plot_fit(fitted: FittedFlow, frame: pl.DataFrame, path: Path) -> None:
         OutputError: Another suffix, or a place that cannot be written.
         DataError: A table that the flow cannot take.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise OutputError(
-            f"{path}: cannot tell the format from the suffix {path.suffix!r}. End the name in {', '.join(FORMATS)}."
-        )
-    with atomic_path(path) as temporary:
-        figure = fit_figure(fitted, compare(fitted, frame))
-        figure.savefig(
-            temporary,
-            format=suffix[1:],
-            dpi=150,
-            facecolor=figure.get_facecolor(),
-            metadata=FORMATS[suffix],
-        )
+    write_figure(path, lambda: fit_figure(fitted, compare(fitted, frame)))
 
 
 def fit_figure(fitted: FittedFlow, comparison: Comparison, theme: Theme = LIGHT) -> Figure:
