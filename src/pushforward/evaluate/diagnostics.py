@@ -118,9 +118,9 @@ def _not_measured(subject: Subject, masses: tuple[Mass, ...], latent: Latent | N
         missing.append("all that needs data: none of the rows lies in the support")
     elif latent is None:
         name = type(subject.exact.base).__name__
-        reason = (
-            "too few rows" if subject.used < 8 else f"{name} has no distribution function of each element"
-        )
+        points = subject.points_of("data")
+        few = points is None or len(points) < measures.FEWEST_COMPARED
+        reason = "too few rows" if few else f"{name} has no distribution function of each element"
         missing.append(f"latents against the base: {reason}")
     reasons = dict.fromkeys(f"total mass by {m.method}: {m.reason}" for m in masses if m.reason)
     return (*missing, *reasons)

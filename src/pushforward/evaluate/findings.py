@@ -11,6 +11,7 @@ import torch
 from . import measures
 from .layers import first_to_lose
 from .measures import Inside
+from .points import space_of
 from .subject import Subject
 from .verdict import (
     FORMULA,
@@ -29,6 +30,7 @@ from .verdict import (
     RoundTrip,
 )
 
+_FAR, _FAR_SHARE = 10.0, 0.1
 _ORDER = {"broken": 0, "doubtful": 1, "note": 2}
 _PLACES = {"data": "rows of data", "samples": "samples", "away": "points away from data"}
 
@@ -48,7 +50,11 @@ def judge(
     and the deviation are not blamed on other layers.
     """
     found = _formulas(inside.layers)
-    if not found and inside.log_det.maximum > 1e4 * FORMULA * (1 + subject.features):
+    if (
+        not found
+        and len(subject.layers(subject.exact)) > 1
+        and inside.log_det.maximum > 1e4 * FORMULA * (1 + subject.features)
+    ):
         text = (
             "the log-determinant of the whole transform is not the sum of its layers': it is off by "
             f"{inside.log_det.maximum:.2g} nats"
@@ -126,14 +132,12 @@ def _digits(subject: Subject, inside: Inside, trips: Sequence[RoundTrip]) -> lis
     """Judge how many digits are left in either direction, on data and samples.
 
     Points are followed from where they come from: a layer that throws data far off makes all that follows look bad,
-    the inverse of the later layers included. So the first of these ways that loses digits is the cause.
+    the inverse of the later layers included. So of the ways that lose most the first is the cause.
     """
-    for where, back in (("data", False), ("samples", True), ("data", True), ("samples", False)):
-        if (where, back) in inside.courses:
-            found = _loss(subject, inside, trips, where, back)
-            if found is not None:
-                return [found]
-    return []
+    ways = (("data", False), ("samples", True), ("data", True), ("samples", False))
+    found = [_loss(subject, inside, trips, *way) for way in ways if way in inside.courses]
+    lost = sorted((f for f in found if f is not None), key=lambda f: _ORDER[f.level])
+    return lost[:1]
 
 
 def _loss(
@@ -165,7 +169,7 @@ def _loss(
             f"in {name} {amount} of the {what} can be trusted at {share}: the {way} stretches differences so far that "
             f"rounding becomes {loss.maximum:.2g} spreads; this layer alone stretches {step.alone:.2g}-fold"
         )
-        return Finding(level, text, step.layer)
+        return Finding(level, text + _far(subject, where), step.layer)
     points = subject.points_of(where)
     assert points is not None
     context = None if points.context is None else points.context.to(subject.dtype)
@@ -176,7 +180,24 @@ def _loss(
         f"in {name} {amount} of the {what} can be trusted at {share}: {formula} by {error.maximum:.2g} "
         "of the local scale; this layer adds the most"
     )
-    return Finding(level, text, inside.courses[where, False][k].layer)
+    return Finding(level, text + _far(subject, where), inside.courses[where, False][k].layer)
+
+
+def _far(subject: Subject, where: str) -> str:
+    """Say that the rows of the data are not where the flow draws, should that be so."""
+    data, samples = subject.points_of(where), subject.points_of("samples")
+    if where != "data" or data is None or samples is None:
+        return ""
+    circles = subject.data_space.period.nonzero().flatten().tolist()
+    space = space_of(samples.z[samples.z.isfinite().all(1)], subject.features, circles)
+    away = ((data.z - space.centre).abs() / space.scale).where(space.period == 0, 0.0).amax(1)
+    share = float((away > _FAR).double().mean())
+    if share < _FAR_SHARE:
+        return ""
+    return (
+        f". But {share:.0%} of these rows lie more than {_FAR:g} spreads from what the flow draws: if the table has "
+        "other units or exchanged columns, it is to blame and not the flow"
+    )
 
 
 def _deviation(subject: Subject, inside: Inside, deviation: Deviation, cause: str) -> list[Finding]:
@@ -187,7 +208,7 @@ def _deviation(subject: Subject, inside: Inside, deviation: Deviation, cause: st
         return []
     text = (
         f"log_prob in float32 is {error.median:.2g} nats from that in float64 at half of the "
-        f"{_PLACES[deviation.where]}, {error.high:.2g} at 1 %; most at row {deviation.row}"
+        f"{_PLACES[deviation.where]}, {error.high:.2g} at 1 %; most at row {deviation.row + 1}"
     )
     if subject.dtype == torch.float64:
         return [Finding("note", f"{text}. The flow itself computes in float64")]
@@ -214,7 +235,10 @@ def _mass(subject: Subject, masses: Sequence[Mass], cause: str) -> list[Finding]
         if base.value is not None and abs(base.value - 1) <= max(
             MASS_DOUBTFUL, MASS_ERRORS * float(base.error or 0)
         ):
-            text += "; base and log-determinants are right, so the transform does not reach all of the base's support"
+            text += (
+                "; base and log-determinants are right where they were looked at, so the transform may not reach all "
+                "of the base's support"
+            )
             name = _whole(subject)
         cause = name
     return [Finding("broken" if level == "broken" else "doubtful", text, cause)]
@@ -242,7 +266,11 @@ def _notes(subject: Subject, trips: Sequence[RoundTrip], latent: Latent | None) 
             )
         if trip.where == "data" and trip.outside:
             found.append(
-                Finding("note", f"{_times(trip.outside)} of data lie outside the support and have density 0")
+                Finding(
+                    "note",
+                    f"{_times(trip.outside)} of data, of {subject.used:,} looked at, lie outside the support and have "
+                    "density 0",
+                )
             )
     if latent is not None and not latent.fits:
         j = max(range(len(latent.distances)), key=lambda i: latent.distances[i])

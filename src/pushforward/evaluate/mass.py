@@ -23,7 +23,8 @@ _INFLATION, _OUTER_INFLATION, _OUTER_SHARE = 1.3, 9.0, 0.1
 _FEWEST_EFFECTIVE = 200.0
 _HEAVIEST_TAIL = 0.7
 _MOST_MISSED = 0.01
-_MOST_FEATURES = 32
+MOST_SAMPLED = 32
+"""Elements above which no proposal is close enough."""
 _GRID = {1: 4097, 2: 257}
 _GRID_TOLERANCE = 2e-3
 
@@ -90,9 +91,6 @@ def sampled_mass(
         Vehtari et al., Pareto Smoothed Importance Sampling, 2024 (the limit of 0.7). https://arxiv.org/abs/1507.02646
     """
     features = fitted_to.shape[1]
-    if features > _MOST_FEATURES:
-        reason = f"not sampled in more than {_MOST_FEATURES} dimensions"
-        return Mass(None, None, None, 0, "importance sampling", reason)
     usable = fitted_to[fitted_to.isfinite().all(1)]
     if len(usable) < 4 * features + 16:
         return Mass(None, None, None, 0, "importance sampling", "too few finite samples to fit a proposal to")

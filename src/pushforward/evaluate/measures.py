@@ -12,11 +12,12 @@ from ..transforms.walk import walk
 from .jacobians import largest_singular_value
 from .latent import compare_latent, normal_scores
 from .layers import LayerCheck, check_layer, trace_non_finite
-from .mass import LogDensity, grid_mass, sampled_mass
-from .points import Points, Space, cast, space_of
+from .mass import MOST_SAMPLED, LogDensity, grid_mass, sampled_mass
+from .points import Points, Space, cast, space_of, spread_out
 from .subject import Subject
 from .verdict import Deviation, Latent, Layer, Mass, Quantiles, RoundTrip, Stretch
 
+FEWEST_COMPARED = 8  # rows without which latents are not held against the base
 _CONTEXTS = 3
 _MASS_SAMPLES, _HELD_OUT = 4096, 1024
 _FAR_ON_LINE = 30.0  # beyond it an end of a support has been reached in float64
@@ -79,7 +80,7 @@ def round_trip(subject: Subject, points: Points) -> RoundTrip:
 
 def layers(subject: Subject) -> Inside:
     """Check every layer alone, and stretch and log-determinant of the whole."""
-    sets = [p.first(subject.few) for p in subject.points]
+    sets = [p.some(subject.few) for p in subject.points]
     x = torch.cat([p.z for p in sets])
     given = None if sets[0].context is None else torch.cat([p.context for p in sets if p.context is not None])
     where = [p.where for p in sets for _ in range(len(p))]
@@ -139,7 +140,7 @@ def masses(subject: Subject) -> tuple[Mass, ...]:
     points = subject.points_of("data") or subject.points[-2]
     if points.context is None:
         return _mass(subject, None, points.z)
-    places = torch.linspace(0, len(points) - 1, _CONTEXTS).round().long().unique().tolist()
+    places = spread_out(len(points), _CONTEXTS).tolist()
     return tuple(mass for i in places for mass in _mass(subject, points.context[i], None))
 
 
@@ -161,7 +162,7 @@ def base_mass(subject: Subject) -> Mass:
 def latent(subject: Subject) -> Latent | None:
     """Hold the latents of the data against the base."""
     points = subject.points_of("data")
-    if points is None or len(points) < 8:
+    if points is None or len(points) < FEWEST_COMPARED:
         return None
     scores = normal_scores(subject.exact.base, points.latent, points.context)
     return None if scores is None else compare_latent(scores)
@@ -187,6 +188,9 @@ def leaks(subject: Subject) -> int:
 
 
 def _mass(subject: Subject, context: Tensor | None, data: Tensor | None) -> tuple[Mass, ...]:
+    if subject.features > MOST_SAMPLED:
+        reason = f"not sampled in more than {MOST_SAMPLED} dimensions"
+        return (Mass(None, None, None, 0, "importance sampling", reason),)
     exact, generator = subject.exact, _generator(subject)
     count = max(64, min(_MASS_SAMPLES, 256_000 // subject.features))
     base = exact.base.sample((count + _HELD_OUT,), context, generator=generator)
@@ -224,7 +228,7 @@ def _preprocess(subject: Subject) -> list[Layer]:
     preprocess = subject.exact.preprocess
     if preprocess is None:
         return []
-    x = subject.raw[: subject.few]
+    x = subject.raw[spread_out(len(subject.raw), subject.few)]
     if len(x) == 0:
         z = subject.points[-2].z
         z = z[(z.abs() < _FAR_ON_LINE).all(1)][: subject.few]

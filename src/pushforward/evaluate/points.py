@@ -65,10 +65,17 @@ class Points:
     def __len__(self) -> int:
         return len(self.z)
 
-    def first(self, count: int) -> Points:
-        """Return the first of the points."""
-        context = None if self.context is None else self.context[:count]
-        return Points(self.where, self.z[:count], self.latent[:count], context, self.rows[:count])
+    def some(self, count: int) -> Points:
+        """Return so many of the points, from the first to the last: a table may be sorted."""
+        chosen = spread_out(len(self), count)
+        context = None if self.context is None else self.context[chosen]
+        rows = tuple(self.rows[i] for i in chosen.tolist()) if self.rows else ()
+        return Points(self.where, self.z[chosen], self.latent[chosen], context, rows)
+
+
+def spread_out(length: int, count: int) -> Tensor:
+    """Return at most ``count`` of the places of a sequence, evenly spread."""
+    return torch.linspace(0, max(length - 1, 0), min(count, length)).round().long()
 
 
 def cast(flow: Flow, dtype: torch.dtype) -> Flow:

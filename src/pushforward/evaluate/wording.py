@@ -8,11 +8,13 @@ import textwrap
 from .verdict import Diagnosis, Mass, Quantiles
 
 _WIDTH = 110
-_MEANING = {
+MEANING = {
     "sound": "the map and its inverse undo each other, and the density is one, as far as was measured",
     "doubtful": "it can be used with care",
     "broken": "its densities or samples cannot be trusted",
 }
+"""What the verdicts mean, in words."""
+
 _NAMES = {"data": "data", "samples": "samples", "away": "away from data"}
 _MOST_LAYERS = 40
 
@@ -20,7 +22,7 @@ _MOST_LAYERS = 40
 def describe(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as text: the verdict first, then why, then the numbers."""
     d = diagnosis
-    lines = [f"{d.verdict}: {_MEANING[d.verdict]}."]
+    lines = [f"{d.verdict}: {MEANING[d.verdict]}."]
     for finding in d.findings:
         place = f"{finding.layer}: " if finding.layer else ""
         lines += _wrapped(f"{finding.level}: {place}{finding.text}.")

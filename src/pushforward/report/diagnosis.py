@@ -11,7 +11,7 @@ import numpy as np
 
 from ..evaluate import Diagnosis
 from ..evaluate.verdict import NO_DIGIT, Quantiles
-from ..evaluate.wording import mass_text
+from ..evaluate.wording import MEANING, mass_text
 from .figures import LIGHT, Theme, cells, dress, legend, new_figure, write_figure
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _headline(figure: Figure, d: Diagnosis, theme: Theme) -> None:
     figure.text(left, 1 - 0.42 / _HEIGHT, d.verdict, color=colour, fontsize=17, weight="bold")
     worst = next((f for f in d.findings if f.level == d.verdict), None)
     if worst is None:
-        text = "No digit is missing in either direction, and no formula is wrong, as far as was measured."
+        text = f"{MEANING[d.verdict].capitalize()}."
     else:
         text = f"{worst.layer}: {worst.text}." if worst.layer else f"{worst.text}."
     lines = textwrap.wrap(text, 150, break_long_words=False, break_on_hyphens=False)[:3]
