@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from torch import Tensor
 from .. import sealed
 from ..data import check_writable
 from ..errors import ArtifactError, DataError, OutputError
+from .notes import tell
 
 KIND = "pushforward-checkpoint"
 FORMAT = 1
@@ -170,7 +170,7 @@ class Checkpoints:
             self.write(snapshot, identity, finished=finished)
         except OutputError as error:
             if not self._failed:
-                self._note(f"No checkpoint could be written: {error} Training goes on without.")
+                tell(f"No checkpoint could be written: {error} Training goes on without.", self._on_note)
             self._failed = True
         else:
             self._failed = False
@@ -204,7 +204,7 @@ class Checkpoints:
                 continue
             self._check_same(path, run, identity)
             for reason in refused:
-                self._note(f"{reason}. The checkpoint before it is used.")
+                tell(f"{reason}. The checkpoint before it is used.", self._on_note)
             self._good = paths[: place + 1]
             return Snapshot(tensors, progress, environment)
         if refused:
@@ -212,7 +212,9 @@ class Checkpoints:
                 f"{self.folder}: none of the checkpoints can be used: {'; '.join(refused)}. "
                 "Start anew (--no-resume; in Python remove the folder)."
             )
-        self._note(f"{self.folder}: no checkpoint to go on from; training starts from the beginning.")
+        tell(
+            f"{self.folder}: no checkpoint to go on from; training starts from the beginning.", self._on_note
+        )
         return None
 
     def discard(self) -> None:
@@ -250,12 +252,6 @@ class Checkpoints:
                 f"{self.folder / path.name}: belongs to another run: {'; '.join(changes)}. "
                 "Give the same as before, or start anew (--no-resume; in Python remove the folder)."
             )
-
-    def _note(self, text: str) -> None:
-        if self._on_note is None:
-            warnings.warn(text, stacklevel=2)
-        else:
-            self._on_note(text)
 
 
 def finished_run(folder: str | Path) -> bool:

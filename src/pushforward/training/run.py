@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from .blame import find_nonfinite
 from .checkpoints import Snapshot
 from .environment import library_versions
 from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
+from .notes import tell
 from .points import Batch, Points, Preprocessed, fit_preprocess, preprocess
 from .schedule import Schedule
 
@@ -284,10 +284,7 @@ class Run:
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
-        if self._on_note is None:
-            warnings.warn(text, stacklevel=2)
-        else:
-            self._on_note(text)
+        tell(text, self._on_note)
 
     # --- the state as a whole -------------------------------------------------------------------------------------
 

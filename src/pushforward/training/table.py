@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from ..flows import Estimate, score, table_flow
 from .checkpoints import Checkpoints, finished_run
 from .environment import library_versions
 from .loop import EpochRecord, TrainResult, train
+from .notes import tell
 from .points import Points
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def fit_split(
         split.train.x.numpy(), split.schema.columns, None if given is None else given.numpy()
     )
     for note in notes:
-        _say(note, on_note)
+        tell(note, on_note, stacklevel=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = table_flow(model, split.schema)
@@ -250,7 +250,7 @@ def fit_split(
     parts = [score(flow, part.x, part.context) for part in (split.train, split.valid, split.test)]
     lost = _without_density(zip(parts, (split.train, split.valid, split.test), strict=True))
     for note in lost:
-        _say(note, on_note)
+        tell(note, on_note, stacklevel=4)
     means = [
         _mean(e.value, p.weights) for e, p in zip(parts, (split.train, split.valid, split.test), strict=True)
     ]
@@ -273,13 +273,6 @@ def fit_split(
         notes=(*notes, *result.notes, *lost),
     )
     return FittedFlow(flow, model, split.schema, facts)
-
-
-def _say(note: str, on_note: Callable[[str], None] | None) -> None:
-    if on_note is None:
-        warnings.warn(note, stacklevel=4)
-    else:
-        on_note(note)
 
 
 def _without_density(scored: Iterable[tuple[Estimate, Points]]) -> list[str]:
