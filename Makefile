@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports docs wheel smoke smoke-lowest stress fuzz check clean help
+.PHONY: demo test lint types imports docs wheel smoke smoke-lowest bench stress fuzz check clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,24 @@ endef
 
 SECONDS ?= 600
 
+BENCH_TORCH := .venv-bench
+BENCH_JAX := .venv-bench-jax
+
+$(BENCH_TORCH)/.installed: pyproject.toml benchmarks/constraints-torch.txt
+	$(PYTHON) -m venv $(BENCH_TORCH)
+	$(BENCH_TORCH)/bin/python -m pip install --quiet --constraint benchmarks/constraints-torch.txt \
+		--editable . zuko nflows normflows FrEIA
+	@touch $@
+
+$(BENCH_JAX)/.installed: benchmarks/constraints-jax.txt
+	$(PYTHON) -m venv $(BENCH_JAX)
+	$(BENCH_JAX)/bin/python -m pip install --quiet --constraint benchmarks/constraints-jax.txt jax flowjax bijx
+	@touch $@
+
+bench: $(BENCH_TORCH)/.installed $(BENCH_JAX)/.installed ## Time it beside its peers, on an idle machine, in 20 minutes
+	$(BENCH_TORCH)/bin/python -m benchmarks.speed \
+		--output benchmarks/results/cpu-2-threads.json --chart docs/images/speed.png
+
 stress: $(STAMP) ## Kill 200 fits at random moments and resume them
 	OMP_NUM_THREADS=1 $(BIN)/python tests/stress/killed_fits.py --kills 200
 
@@ -63,7 +81,7 @@ fuzz: $(STAMP) ## Fuzz the readers of saved flows and tables, SECONDS=600 in all
 	$(BIN)/python fuzz/model_file.py $$(($(SECONDS) / 2))
 	$(BIN)/python fuzz/readers.py $$(($(SECONDS) / 2))
 
-check: lint types imports docs test ## All of the above but the smoke tests and the fuzzing
+check: lint types imports docs test ## All of the above but the smoke tests, the benchmarks and the fuzzing
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) demo site build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_TORCH) $(BENCH_JAX) demo site build dist .mypy_cache .pytest_cache .ruff_cache

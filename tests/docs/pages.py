@@ -126,10 +126,10 @@ class Session:
                 assert set(targets) <= set(known), f"{block.place}: make has no {targets}"
             case ["pip", "install", *packages]:
                 check_packages(block, packages)
+            case ["python", "-m", module, *options]:
+                check_options(block, f"{module.replace('.', '/')}/__main__.py", options)
             case ["python", script, *options]:
-                source = (ROOT / script).read_text()
-                missing = [o for o in options if o.startswith("--") and f'"{o}"' not in source]
-                assert not missing, f"{block.place}: {script} has no {missing}"
+                check_options(block, script, options)
             case _:
                 raise AssertionError(f"{block.place}: no way to run {shlex.join(words)}")
         return ""
@@ -166,6 +166,13 @@ def check_packages(block: Block, packages: list[str]) -> None:
         if name in (".", "pushforward") and wanted:
             assert set(wanted.split(",")) <= set(extras), f"{block.place}: no extra {wanted}"
         assert re.fullmatch(r"\.|[a-z0-9-]+", name), f"{block.place}: {package} is not a package"
+
+
+def check_options(block: Block, script: str, options: list[str]) -> None:
+    """Options of a script of this project are ones that it has."""
+    source = (ROOT / script).read_text()
+    missing = [o for o in options if o.startswith("--") and f'"{o}"' not in source]
+    assert not missing, f"{block.place}: {script} has no {missing}"
 
 
 def compare(block: Block, got: str, *, numbers: bool) -> None:

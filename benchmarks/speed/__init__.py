@@ -1,0 +1,1 @@
+"""The speed of pushforward beside its peers, each in a process of its own, in one run: ``make bench``."""

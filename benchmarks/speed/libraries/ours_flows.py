@@ -1,0 +1,50 @@
+"""pushforward, by its public interface."""
+
+from __future__ import annotations
+
+import torch
+
+from pushforward.configs import MODELS, IAFConfig, MAFConfig, NSFConfig, RealNVPConfig
+from pushforward.distributions import DiagonalNormal
+from pushforward.flows import Flow, build_flow
+from pushforward.networks import MLP
+from pushforward.transforms import Chain, Coupling, RationalQuadraticSpline
+
+from ..tasks import Task
+from .torch_model import TorchModel
+
+
+def build(task: Task) -> TorchModel:
+    """Build a task's flow."""
+    torch.manual_seed(0)
+    flow = make(task)
+    return TorchModel(task, flow, flow.log_prob, lambda n: flow.sample((n,)))
+
+
+def make(task: Task) -> Flow:
+    """Return the flow alone."""
+    sizes = {"layers": task.layers, "hidden": task.hidden}
+    match task.family:
+        case "maf":
+            return build_flow(MAFConfig(**sizes), task.features)
+        case "iaf":
+            return build_flow(IAFConfig(**sizes), task.features)
+        case "realnvp":
+            return build_flow(RealNVPConfig(**sizes), task.features)
+        case "spline-autoregressive":
+            return build_flow(NSFConfig(**sizes, bins=task.bins), task.features)
+        case "spline-coupling":
+            return _spline_coupling(task)
+    return build_flow(MODELS[task.family.removeprefix("our ")](), task.features)
+
+
+def _spline_coupling(task: Task) -> Flow:
+    """Return what the peers have: couplings in alternating masks, without the linear maps of our model between."""
+    features = task.features
+    layers = []
+    for layer in range(task.layers):
+        mask = [i % 2 == layer % 2 for i in range(features)]
+        stay = sum(mask)
+        network = MLP(stay, (features - stay) * task.parameters_each, hidden=task.hidden)
+        layers.append(Coupling(mask, RationalQuadraticSpline(task.bins), network))
+    return Flow(Chain(layers), DiagonalNormal((features,)))

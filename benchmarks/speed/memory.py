@@ -1,0 +1,34 @@
+"""Peak memory of a training step against depth: one process for each library and depth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+from .figures import MEGABYTES, Figure
+from .libraries import LIBRARIES
+from .processes import FailedError, Setting, as_text, run
+from .tasks import Task
+
+_LIMIT = 150.0
+
+
+def memory(
+    tasks: Sequence[Task], libraries: Sequence[str], setting: Setting, say: Callable[[str], None]
+) -> Iterator[Figure]:
+    """Yield the peaks beyond weights, gradients and optimiser state, and the milliseconds of a step."""
+    for name in libraries:
+        if not LIBRARIES[name].distribution:
+            continue
+        for task in tasks:
+            say(f"memory of {name}, {task.layers} layers")
+            columns = (f"{task.layers} layers", f"step of {task.layers}")
+            try:
+                command = setting.command(name, "probe", "memory", as_text(task))
+                found = json.loads(run(command, setting, limit=_LIMIT))
+            except FailedError as why:
+                for column in columns:
+                    yield Figure("memory", name, column, reason=str(why))
+                continue
+            yield Figure("memory", name, columns[0], MEGABYTES, [found["bytes"] / 1e6])
+            yield Figure("memory", name, columns[1], values=[1e3 * found["seconds"]])
