@@ -29,6 +29,8 @@ class ActNorm(Transform):
         [-1.0, 1.0]
     """
 
+    reversible = True
+
     def __init__(self, features: int, bound: float = 8.0) -> None:
         super().__init__((features,))
         self.bound = check_bound(bound)

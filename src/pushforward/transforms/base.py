@@ -34,8 +34,13 @@ class Transform(nn.Module, ABC):
         event_shape: Shape of one ``x``.
         latent_shape: Shape of one ``y``; that of ``x`` by default.
         context_shape: Shape of one context, or None.
+
+    Attributes:
+        reversible: Whether ``inverse`` recovers ``x`` from ``y`` to about rounding for the price of one ``forward``.
+            Training with constant memory then need not keep ``x``.
     """
 
+    reversible: bool = False
     event_shape: Shape
     latent_shape: Shape
     context_shape: Shape | None
@@ -84,6 +89,13 @@ class Transform(nn.Module, ABC):
     @abstractmethod
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]: ...
 
+    def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Recover ``x`` from ``y``, and return it as a leaf with what ``forward`` makes of it."""
+        with torch.no_grad():
+            x = self._inverse(y, context)[0]
+        x = x.detach().requires_grad_()
+        return x, *self._forward(x, context)
+
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Set data-dependent parameters from a batch and return the batch mapped by them.
 
@@ -128,6 +140,7 @@ class Inverse(Transform):
             transform.latent_shape, latent_shape=transform.event_shape, context_shape=transform.context_shape
         )
         self.transform = transform
+        self.reversible = transform.reversible
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.transform._inverse(x, context)

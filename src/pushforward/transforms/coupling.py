@@ -51,7 +51,7 @@ class Coupling(Transform):
         if bool(chosen.all()) or not bool(chosen.any()):
             raise ValueError(f"mask: some elements must stay and some must move, got {chosen.tolist()}")
         super().__init__((len(chosen),), context_shape=(context_features,) if context_features else None)
-        self.map, self.network = map, network
+        self.map, self.network, self.reversible = map, network, map.reversible
         stay, move = chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
         self.register_buffer("stay", stay)
         self.register_buffer("move", move)
@@ -74,3 +74,14 @@ class Coupling(Transform):
             y.index_select(-1, self.move), self._map_parameters(fixed, context)
         )
         return torch.cat([fixed, x], -1).index_select(-1, self.back), log_derivative.sum(-1)
+
+    def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        # The elements that stay are those of x: one pass of the network serves the inverse and the way forward again.
+        x = y.detach().clone().requires_grad_()
+        fixed = x.index_select(-1, self.stay)
+        parameters = self._map_parameters(fixed, context)
+        with torch.no_grad():
+            moved = self.map.inverse(y.index_select(-1, self.move), parameters)[0]
+            x.index_copy_(-1, self.move, moved)
+        again, log_derivative = self.map.forward(x.index_select(-1, self.move), parameters)
+        return x, torch.cat([fixed, again], -1).index_select(-1, self.back), log_derivative.sum(-1)

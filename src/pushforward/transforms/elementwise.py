@@ -24,9 +24,12 @@ class ElementwiseMap(nn.Module, ABC):
 
     Attributes:
         parameters_each: How many parameters each element needs.
+        reversible: Whether ``inverse`` recovers ``x`` from ``y`` to about rounding: not where the map saturates, and on
+            a circle only up to a turn.
     """
 
     parameters_each: int = 0
+    reversible: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,6 +38,10 @@ class ElementwiseMap(nn.Module, ABC):
     @abstractmethod
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map back ``y`` and return the log-derivatives of the inverse."""
+
+    def select(self, elements: Tensor) -> ElementwiseMap:
+        """Return the map for elements of these numbers alone; a map with constants for each element overrides this."""
+        return self
 
 
 class Additive(ElementwiseMap):
@@ -49,6 +56,7 @@ class Additive(ElementwiseMap):
     """
 
     parameters_each = 1
+    reversible = True
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Shift forwards."""
@@ -76,6 +84,7 @@ class Scale(ElementwiseMap):
     """
 
     parameters_each = 1
+    reversible = True
 
     def __init__(self, bound: float = 8.0) -> None:
         super().__init__()
@@ -112,6 +121,7 @@ class Affine(ElementwiseMap):
     """
 
     parameters_each = 2
+    reversible = True
 
     def __init__(self, bound: float = 5.0) -> None:
         super().__init__()
@@ -230,7 +240,7 @@ class Elementwise(Transform):
     ) -> None:
         conditional = context_features > 0 and map.parameters_each > 0
         super().__init__(event_shape, context_shape=(context_features,) if conditional else None)
-        self.map = map
+        self.map, self.reversible = map, map.reversible
         count = math.prod(event_shape) * map.parameters_each
         self.source = (
             ParameterSource(torch.zeros(count), context_features=context_features, hidden=hidden)

@@ -25,6 +25,7 @@ class Permutation(Transform):
         tensor([3., 1., 2.])
     """
 
+    reversible = True
     permutation: Tensor
     back: Tensor
 
@@ -76,6 +77,7 @@ class LULinear(Transform):
         True
     """
 
+    reversible = True
     permutation: Tensor
     sign: Tensor
 
@@ -135,6 +137,8 @@ class Orthogonal(Transform):
         >>> torch.allclose(t.inverse(t(x)[0])[0], x, atol=1e-6)
         True
     """
+
+    reversible = True
 
     def __init__(self, features: int, reflections: int | None = None) -> None:
         super().__init__((features,))

@@ -80,6 +80,7 @@ class RationalQuadraticSpline(ElementwiseMap):
         if not bool(((limits > 0) & torch.isfinite(limits)).all()):
             raise ValueError(f"bound must be positive and finite, got {bound}")
         self.bins, self.minimum, self.kinds = bins, minimum, frozenset(kinds)
+        self.reversible = "circular" not in kinds
         self.register_buffer("bound", limits.to(torch.get_default_dtype()))
         each = torch.tensor(TAILS.index(tails) if isinstance(tails, str) else [TAILS.index(t) for t in tails])
         if len({limits.numel(), each.numel()} - {1}) > 1:
