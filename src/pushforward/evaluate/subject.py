@@ -23,7 +23,7 @@ from .points import (
     space_of,
 )
 
-_ENTRIES = 65_536  # of all Jacobians of one layer and set of points
+_ENTRIES = 131_072  # of all Jacobians of one layer and set of points
 _MOST_JACOBIANS, _FEWEST_ROWS = 48, 16
 _ELEMENTS = 64_000  # rows times elements of one set of points
 
@@ -85,6 +85,16 @@ class Subject:
         """Return latents laid flat in the shape that the transform gives."""
         return flat.reshape(-1, *self.exact.transform.latent_shape)
 
+    @property
+    def samples(self) -> Points:
+        """Samples of the flow."""
+        return self.points[-2]
+
+    @property
+    def data_or_samples(self) -> Points:
+        """Data, or samples where there are none."""
+        return self.points_of("data") or self.samples
+
     def points_of(self, where: str) -> Points | None:
         """Return the points of one kind, if there are any."""
         return next((p for p in self.points if p.where == where and len(p)), None)
@@ -104,11 +114,12 @@ def prepare(flow: Flow, x: Tensor | None, context: Tensor | None, rows: int, see
     if data is not None and len(data) == 0:
         data = None
     circles = angles(flow)
-    given = (
-        draw_contexts(exact, count, generator)
-        if data is None
-        else _taken(data.context, torch.arange(count) % len(data))
-    )
+    if data is None:
+        start, given = None, draw_contexts(exact, count, generator)
+    else:
+        # In another order, so that other contexts are differentiated at than those of the data.
+        others = torch.randperm(len(data), generator=generator)[torch.arange(count) % len(data)]
+        start, given = data.z[others], _taken(data.context, others)
     shape = (count,) if exact.base.context_shape is None or given is None else ()
     base = exact.base.sample(shape, given, generator=generator)
     with torch.no_grad():
@@ -116,7 +127,8 @@ def prepare(flow: Flow, x: Tensor | None, context: Tensor | None, rows: int, see
     latent = base.flatten(1)
     data_space = space_of(None if data is None else data.z, features, circles)
     latent_space = space_of(latent, features, circles)
-    start = z[z.isfinite().all(1)] if data is None else data.z
+    if start is None:
+        start = z[z.isfinite().all(1)]
     if len(start) == 0:
         start = torch.zeros((1, features), dtype=torch.float64)
     away = Points(
