@@ -150,7 +150,7 @@ def fit(
         if checkpoints.any():
             out.print(f"Its checkpoints stay in {checkpoints.folder}: --resume goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
-    if fitted.facts.stopped == "diverged":
+    if fitted.facts.stopped in ("diverged", "drift"):
         raise TrainingError(
             f"training stopped early, as said above; {output} has the weights of epoch {fitted.facts.best_epoch}, "
             "the best before that."

@@ -140,4 +140,5 @@ def stop_reason(stopped: str) -> str:
         "time": "time budget spent",
         "interrupt": "interrupted",
         "diverged": "too many steps were not finite",
+        "drift": "memory='constant' became too inexact",
     }.get(stopped, stopped)

@@ -24,8 +24,8 @@ class TrainingFacts:
         train_curve: Training loss (mean negative log-likelihood in nats, units of the data) of each epoch.
         valid_curve: Validation loss of each epoch.
         best_epoch: The epoch, from 1, whose weights were kept.
-        stopped: Why training ended: ``"epochs"``, ``"patience"``, ``"time"``, ``"interrupt"`` or, after too many steps
-            that were not finite, ``"diverged"``.
+        stopped: Why training ended: ``"epochs"``, ``"patience"``, ``"time"``, ``"interrupt"``, after too many steps
+            that were not finite ``"diverged"``, or ``"drift"`` where constant memory became too inexact.
         seconds: Wall time of the training.
         config: Settings of the run.
         versions: Versions of the libraries it ran with.

@@ -23,6 +23,8 @@ class TrainConfig:
         patience: Epochs without a better validation loss after which training stops.
         max_seconds: Time budget, or None. The schedule then falls with whichever of steps and time is further on.
         seed: Seed of initial weights, order of rows and noise.
+        memory: ``"ordinary"``, or ``"constant"`` for memory that hardly grows with the number of layers, at some 4/3 of
+            the time: what the backward pass needs is computed again. The saved flow is the same.
     """
 
     epochs: int = 500
@@ -35,6 +37,7 @@ class TrainConfig:
     patience: int = 50
     max_seconds: float | None = None
     seed: int = 0
+    memory: str = "ordinary"
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -51,5 +54,7 @@ class TrainConfig:
                 raise ValueError(f"TrainConfig: {name} must lie in [0, 1), got {getattr(self, name)}")
         if self.weight_decay < 0:
             raise ValueError(f"TrainConfig: weight_decay must not be negative, got {self.weight_decay}")
+        if self.memory not in ("ordinary", "constant"):
+            raise ValueError(f"TrainConfig: memory must be 'ordinary' or 'constant', got {self.memory!r}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"TrainConfig: seed must lie in 0..2**63-1, got {self.seed}")

@@ -43,7 +43,8 @@ class TrainResult:
         train_curve: Training loss of each epoch.
         valid_curve: Validation loss of each epoch.
         best_epoch: The epoch, from 1, whose weights the flow has; 0: interrupted before the first was done.
-        stopped: Why it ended: ``"epochs"``, ``"patience"``, ``"time"``, ``"interrupt"`` or ``"diverged"``.
+        stopped: Why it ended: ``"epochs"``, ``"patience"``, ``"time"``, ``"interrupt"``, ``"diverged"``, or
+            ``"drift"`` where constant memory became too inexact.
         seconds: Wall time, of all parts of a run that was resumed.
         notes: What happened that should be known: steps skipped, batches cut.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -22,9 +23,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def bytes_per_row(step: nn.Module, z: Tensor, context: Tensor | None, weights: Tensor | None) -> float:
-    """Return how many bytes each row of a batch adds to what a step keeps for its backward pass.
+    """Return how many bytes each row of a batch adds to the most that a step keeps at once for its backward pass.
 
-    Measured as the difference between two small batches, so that the weights, which are kept once, do not count.
+    Measured as the difference between two small batches, so that the weights, which are kept once, do not count; on the
+    way back too, where a step with constant memory keeps the most.
 
     Args:
         step: Module ``(z, context, weights) -> loss``.
@@ -35,17 +37,41 @@ def bytes_per_row(step: nn.Module, z: Tensor, context: Tensor | None, weights: T
     few = max(1, min(_PROBE_ROWS, len(z) // 2))
     kept = []
     for rows in (few, 2 * few):
-        storages: dict[int, int] = {}
-
-        def pack(t: Tensor, storages: dict[int, int] = storages) -> Tensor:
-            storage = t.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-            return t
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            step(*(t if t is None else t[:rows].clone() for t in (z, context, weights)))
-        kept.append(sum(storages.values()))
+        ledger = _Ledger()
+        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda kept: kept.tensor):
+            loss = step(*(t if t is None else t[:rows].clone() for t in (z, context, weights)))
+            torch.autograd.grad(loss, [p for p in step.parameters() if p.requires_grad], allow_unused=True)
+        kept.append(ledger.most)
     return max(0.0, (kept[1] - kept[0]) / few)
+
+
+class _Ledger:
+    """The memory of tensors that are kept, each storage counted once, and the most of it so far."""
+
+    def __init__(self) -> None:
+        self.most, self._now = 0, 0
+        self._users: Counter[int] = Counter()
+
+    def keep(self, tensor: Tensor) -> _Kept:
+        return _Kept(tensor, self)
+
+    def count(self, tensor: Tensor, change: int) -> None:
+        storage = tensor.untyped_storage()
+        before = self._users[storage.data_ptr()]
+        self._users[storage.data_ptr()] = before + change
+        self._now += storage.nbytes() * ((before + change > 0) - (before > 0))
+        self.most = max(self.most, self._now)
+
+
+class _Kept:
+    """A tensor that is kept as long as this lives."""
+
+    def __init__(self, tensor: Tensor, ledger: _Ledger) -> None:
+        self.tensor, self._ledger = tensor, ledger
+        ledger.count(tensor, 1)
+
+    def __del__(self) -> None:
+        self._ledger.count(self.tensor, -1)
 
 
 def pieces_that_fit(needed: float, available: float | None) -> int:

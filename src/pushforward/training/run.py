@@ -19,6 +19,7 @@ from ..objectives import negative_log_likelihood
 from .average import Average
 from .blame import find_nonfinite
 from .checkpoints import Snapshot
+from .drift import find_drift, with_constant_memory
 from .environment import library_versions
 from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
 from .notes import tell
@@ -29,6 +30,8 @@ _MOST_SKIPPED_STEPS = 12
 # Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
 # one that is shared, where each of the many small operations waits for the slower thread.
 _ONE_THREAD_WORK = 1e8
+_STEPS_BETWEEN_DRIFTS = 100
+_DRIFT_ROWS = 32
 _ADVICE = "Try a smaller learning rate, or look for extreme values in the data."
 
 
@@ -95,8 +98,9 @@ class Run:
             weight_decay=config.weight_decay,
             fused=flow.base.device.type != "mps",
         )
+        trained = with_constant_memory(flow) if config.memory == "constant" else flow
         self._loss_of, self._stepper = self._fabric.setup(
-            TrainStep(flow), self._optimiser, move_to_device=False
+            TrainStep(trained), self._optimiser, move_to_device=False
         )
         self._average = Average(self._parameters, config.ema)
         self._valid = self._preprocessed_valid()
@@ -113,6 +117,7 @@ class Run:
         self.valid_curve: list[float] = []
         self.notes: list[str] = []
         self._last_skip = ""
+        self._drift: str | None = None
 
     # --- steps and epochs -----------------------------------------------------------------------------------------
 
@@ -124,7 +129,10 @@ class Run:
         order = torch.randperm(len(self.train_points), generator=self._generator)
         shuffled, size = self._ready.points.shuffled(order), self.config.batch_size
         while self._batch < self._steps_each and not self._enough():
-            yield shuffled[self._batch * size : (self._batch + 1) * size]
+            batch = shuffled[self._batch * size : (self._batch + 1) * size]
+            if self._drifts(batch):
+                break
+            yield batch
 
     def step(self, batch: Batch) -> None:
         """Move the weights by one batch, or skip it where its loss or gradient is not finite."""
@@ -161,6 +169,9 @@ class Run:
         if self._skipped > _MOST_SKIPPED_STEPS:
             self.stopped = "diverged"
             self._note(f"Training stopped after {self._skipped} such steps. {_ADVICE}")
+        elif self._drift is not None:
+            self.stopped = "drift"
+            self._note(f"Training stopped after step {self.schedule.steps}. {self._drift}")
         elif self.schedule.over():
             self.stopped = "time"
         elif self.epoch - self.best_epoch >= self.config.patience:
@@ -189,6 +200,15 @@ class Run:
                 "or look for validation rows far from all training rows."
             )
         self.flow.to("cpu")
+
+    def _drifts(self, batch: Batch) -> bool:
+        """Say whether, with constant memory, some layer no longer gives its input back."""
+        if self.config.memory == "constant" and self.schedule.steps % _STEPS_BETWEEN_DRIFTS == 0:
+            rows = batch[:_DRIFT_ROWS]
+            self._drift = find_drift(self.flow, rows.z, rows.context)
+            if self._drift is not None and self.schedule.steps == 0:
+                raise TrainingError(self._drift)
+        return self._drift is not None
 
     def _enough(self) -> bool:
         return self._skipped > _MOST_SKIPPED_STEPS or self.schedule.over()
