@@ -53,8 +53,10 @@ def diagnose(
     """
     _check(flow, x, context, rows)
     subject = prepare(flow, x, context, rows, seed)
-    trips = tuple(measures.round_trip(subject, points) for points in subject.points)
-    inside, deviation = measures.layers(subject), measures.deviation(subject)
+    ways = {points.where: measures.round_trip(subject, points) for points in subject.points}
+    trips = tuple(trip for trip, _ in ways.values())
+    inside = measures.layers(subject, {where: lost for where, (_, lost) in ways.items()})
+    deviation = measures.deviation(subject)
     masses, latent = measures.masses(subject), measures.latent(subject)
     return Diagnosis(
         dtype=str(subject.dtype).removeprefix("torch."),

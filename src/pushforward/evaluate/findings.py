@@ -185,8 +185,8 @@ def _loss(
 
 def _far(subject: Subject, where: str) -> str:
     """Say that the rows of the data are not where the flow draws, should that be so."""
-    data, samples = subject.points_of(where), subject.points_of("samples")
-    if where != "data" or data is None or samples is None:
+    data, samples = subject.points_of("data"), subject.samples
+    if where != "data" or data is None:
         return ""
     circles = subject.data_space.period.nonzero().flatten().tolist()
     space = space_of(samples.z[samples.z.isfinite().all(1)], subject.features, circles)

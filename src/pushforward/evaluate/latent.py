@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import DiagonalNormal, Distribution, Logistic, Product, StudentT, Uniform
-from .verdict import Latent
-
-_SHARES = torch.linspace(0, 1, 41, dtype=torch.float64)
+from .verdict import SHARES, Latent
 
 
 def normal_scores(base: Distribution, latent: Tensor, context: Tensor | None) -> Tensor | None:
@@ -81,5 +79,5 @@ def compare_latent(scores: Tensor) -> Latent:
         tuple(finite.std(0).tolist()),
         float(radius.statistic),
         min(1.0, count * float(radius.pvalue)),
-        tuple(tuple(row) for row in finite.quantile(_SHARES, 0).mT.tolist()),
+        tuple(tuple(row) for row in finite.quantile(SHARES, 0).mT.tolist()),
     )

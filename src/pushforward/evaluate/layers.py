@@ -12,11 +12,30 @@ from ..transforms import Inverse, Transform
 from ..transforms.walk import named
 from .jacobians import jacobian, largest_singular_value
 from .points import Space, space_of
-from .verdict import FORMULA, Layer
+from .verdict import FORMULA, Layer, Quantiles
 
 _MOST_DIFFERENTIATED = 32  # elements up to which both directions are differentiated
 _ALONE = 4
 _AWAY = 1e4
+
+
+@dataclass(frozen=True, slots=True)
+class Linearised:
+    """One direction of a layer at points.
+
+    Attributes:
+        matrix: Jacobians, ``(n, D, D)``.
+        stretch: Their largest singular values, ``(n,)``.
+        log_det: Logarithms of their determinants' sizes, ``(n,)``.
+    """
+
+    matrix: Tensor
+    stretch: Tensor
+    log_det: Tensor
+
+    def at(self, chosen: Tensor) -> Linearised:
+        """Return the same at some of the points."""
+        return Linearised(self.matrix[chosen], self.stretch[chosen], self.log_det[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +45,14 @@ class LayerCheck:
     Attributes:
         layer: The summary.
         y: Points after it, float64.
-        forward: Jacobians of its forward map, ``(n, D, D)``.
-        inverse: Those of its inverse.
-        log_det: What it gives as log-determinants, ``(n,)``.
-        log_det_inverse: The same of the inverse.
+        forward: Its forward map.
+        inverse: Its inverse.
     """
 
     layer: Layer
     y: Tensor
-    forward: Tensor
-    inverse: Tensor
-    log_det: Tensor
-    log_det_inverse: Tensor
+    forward: Linearised
+    inverse: Linearised
 
 
 def check_layer(
@@ -80,8 +95,10 @@ def check_layer(
         ratio = (error / (FORMULA * allowed)).nan_to_num(nan=torch.inf)
         worst = max([worst, *ratio[finite].tolist()])
     errors, wrong = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.bool)
+    determinants = []
     for matrix, got in ((forward, log_det), (inverse, log_det_inverse)):
         expected = torch.linalg.slogdet(matrix.where(finite[:, None, None], 1.0)).logabsdet
+        determinants.append(expected)
         error = (got.expand(n) - expected).abs().nan_to_num(nan=torch.inf)
         # Autograd's own derivatives are rounded: of a saturated sigmoid it has as few digits as the inverse.
         rounding = 100 * torch.finfo(x.dtype).eps * (to_data + to_latent)
@@ -94,8 +111,8 @@ def check_layer(
     return LayerCheck(
         Layer(
             name=named(name, layer),
-            inverse=_high(to_data[chosen]),
-            forward=_high(to_latent[chosen]),
+            inverse=Quantiles.of(to_data[chosen]).high,
+            forward=Quantiles.of(to_latent[chosen]).high,
             round_trip=worst,
             log_det=float(errors.max()) if n else 0.0,
             log_det_wrong=bool(wrong.any()),
@@ -104,17 +121,15 @@ def check_layer(
             non_finite_away=0,
         ),
         y,
-        forward,
-        inverse,
-        log_det.expand(n),
-        log_det_inverse.expand(n),
+        Linearised(forward, to_latent, determinants[0]),
+        Linearised(inverse, to_data, determinants[1]),
     )
 
 
-def trace_non_finite(
+def pass_through(
     layers: Sequence[tuple[str, Transform]], x: Tensor, context: Tensor | None, *, back: bool
-) -> list[int]:
-    """Return for each layer how many points go in finite and come out not finite, in the precision of ``x``.
+) -> tuple[Tensor, list[int]]:
+    """Return where points end, and for each layer how many go in finite and come out not finite.
 
     Args:
         layers: The layers, from data to latent.
@@ -130,7 +145,7 @@ def trace_non_finite(
             x, log_det = (layers[i][1].inverse if back else layers[i][1].forward)(x, context)
             good = x.flatten(1).isfinite().all(1) & log_det.isfinite()
             counts[i] = int((fine & ~good).sum())
-    return counts
+    return x, counts
 
 
 def first_to_lose(
@@ -213,7 +228,3 @@ def _sees_the_batch(layer: Transform, x: Tensor, context: Tensor | None, y: Tens
         if bool(((one - y[i]).abs() > FORMULA * (1 + y[i].abs().max())).any()):
             return True
     return False
-
-
-def _high(values: Tensor) -> float:
-    return float(values.quantile(0.99)) if len(values) else float("nan")

@@ -27,6 +27,7 @@ MOST_SAMPLED = 32
 """Elements above which no proposal is close enough."""
 _GRID = {1: 4097, 2: 257}
 _GRID_TOLERANCE = 2e-3
+_SAMPLING, _QUADRATURE = "importance sampling", "quadrature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +94,15 @@ def sampled_mass(
     features = fitted_to.shape[1]
     usable = fitted_to[fitted_to.isfinite().all(1)]
     if len(usable) < 4 * features + 16:
-        return Mass(None, None, None, 0, "importance sampling", "too few finite samples to fit a proposal to")
+        return Mass.unknown(_SAMPLING, "too few finite samples to fit a proposal to")
     proposal = _fit(usable, space, seed=int(torch.randint(2**31 - 1, (), generator=generator)))
     z = proposal.sample(_DRAWS, generator)
     log_w = (evaluated(log_density, z) - proposal.log_prob(z)).nan_to_num(nan=math.inf, posinf=math.inf)
     if bool((log_w == math.inf).any()):
-        return Mass(None, None, None, _DRAWS, "importance sampling", "the density is not finite everywhere")
+        return Mass.unknown(_SAMPLING, "the density is not finite everywhere", points=_DRAWS)
     top = log_w.max()
     if top == -math.inf:
-        return Mass(None, None, None, _DRAWS, "importance sampling", "the density is 0 at all draws")
+        return Mass.unknown(_SAMPLING, "the density is 0 at all draws", points=_DRAWS)
     w = (log_w - top).exp()
     effective = float(w.sum().square() / w.square().sum())
     value, error = (
@@ -119,8 +120,13 @@ def sampled_mass(
     elif missed > _MOST_MISSED:
         reason = "the draws miss a part of the samples"
     if reason or value > 700:
-        return Mass(None, None, effective, _DRAWS, "importance sampling", reason or "the mass overflows")
-    return Mass(math.exp(value), math.exp(value) * error, effective, _DRAWS, "importance sampling", "")
+        return Mass.unknown(_SAMPLING, reason or "the mass overflows", points=_DRAWS, effective=effective)
+    return Mass(math.exp(value), math.exp(value) * error, effective, _DRAWS, _SAMPLING, "")
+
+
+def not_sampled() -> Mass:
+    """Return the mass of a density in too many dimensions to be sampled."""
+    return Mass.unknown(_SAMPLING, f"not sampled in more than {MOST_SAMPLED} dimensions")
 
 
 def grid_mass(log_density: LogDensity, points: Tensor, space: Space) -> Mass:
@@ -137,7 +143,7 @@ def grid_mass(log_density: LogDensity, points: Tensor, space: Space) -> Mass:
     features = points.shape[1]
     usable = points[points.isfinite().all(1)]
     if len(usable) == 0:
-        return Mass(None, None, None, 0, "quadrature", "there are no finite samples")
+        return Mass.unknown(_QUADRATURE, "there are no finite samples")
     low, high = usable.amin(0) - 4 * space.scale, usable.amax(0) + 4 * space.scale
     low, high = low.where(space.period == 0, -math.pi), high.where(space.period == 0, math.pi)
     count = _GRID[features]
@@ -153,8 +159,7 @@ def grid_mass(log_density: LogDensity, points: Tensor, space: Space) -> Mass:
     grid = torch.cartesian_prod(*nodes).reshape(-1, features)
     values = evaluated(log_density, grid).exp().reshape([count] * features)
     if _jumps(values):
-        reason = "the density ends abruptly inside the grid"
-        return Mass(None, None, None, grid.shape[0], "quadrature", reason)
+        return Mass.unknown(_QUADRATURE, "the density ends abruptly inside the grid", points=len(grid))
     fine, coarse = values, values
     for step in weights:
         half = 2 * step[::2]
@@ -166,8 +171,8 @@ def grid_mass(log_density: LogDensity, points: Tensor, space: Space) -> Mass:
         reason = (
             "the density is too sharp for the grid" if math.isfinite(value) else "the density is not finite"
         )
-        return Mass(None, None, None, grid.shape[0], "quadrature", reason)
-    return Mass(value, error, None, grid.shape[0], "quadrature", "")
+        return Mass.unknown(_QUADRATURE, reason, points=len(grid))
+    return Mass(value, error, None, len(grid), _QUADRATURE, "")
 
 
 def _jumps(values: Tensor) -> bool:

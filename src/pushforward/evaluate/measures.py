@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,9 +12,9 @@ from ..transforms import Support
 from ..transforms.walk import walk
 from .jacobians import largest_singular_value
 from .latent import compare_latent, normal_scores
-from .layers import LayerCheck, check_layer, trace_non_finite
-from .mass import MOST_SAMPLED, LogDensity, grid_mass, sampled_mass
-from .points import Points, Space, cast, space_of, spread_out
+from .layers import LayerCheck, Linearised, check_layer, pass_through
+from .mass import MOST_SAMPLED, grid_mass, not_sampled, sampled_mass
+from .points import Points, Space, cast, space_of, spread_out, supports
 from .subject import Subject
 from .verdict import Deviation, Latent, Layer, Mass, Quantiles, RoundTrip, Stretch
 
@@ -61,25 +62,36 @@ class Inside:
     courses: dict[Course, tuple[Step, ...]]
 
 
-def round_trip(subject: Subject, points: Points) -> RoundTrip:
-    """Go there and back in the flow's own precision, from points and from latents."""
-    transform = subject.flow.transform
+def round_trip(subject: Subject, points: Points) -> tuple[RoundTrip, list[int]]:
+    """Go there and back in the flow's own precision, from points and from latents.
+
+    Returns:
+        The errors, and for each layer how many points it first made not finite.
+    """
+    transform, steps = subject.flow.transform, subject.layers(subject.flow)
     x, start = (
         subject.event(points.z).to(subject.dtype),
         subject.latent_event(points.latent).to(subject.dtype),
     )
     context = None if points.context is None else points.context.to(subject.dtype)
+    there, lost = pass_through(steps, x, context, back=False)
+    here, lost_back = pass_through(steps, start, context, back=True)
     with torch.no_grad():
-        back = transform.inverse(transform.forward(x, context)[0], context)[0]
-        again = transform.forward(transform.inverse(start, context)[0], context)[0]
+        back, again = transform.inverse(there, context)[0], transform.forward(here, context)[0]
     data = subject.data_space.apart(back.flatten(1), x.flatten(1))
     latent = subject.latent_space.apart(again.flatten(1), start.flatten(1))
     left_out = subject.outside.get(points.where, 0)
-    return RoundTrip(points.where, Quantiles.of(data), Quantiles.of(latent), left_out)
+    trip = RoundTrip(points.where, Quantiles.of(data), Quantiles.of(latent), left_out)
+    return trip, [a + b for a, b in zip(lost, lost_back, strict=True)]
 
 
-def layers(subject: Subject) -> Inside:
-    """Check every layer alone, and stretch and log-determinant of the whole."""
+def layers(subject: Subject, non_finite: Mapping[str, Sequence[int]]) -> Inside:
+    """Check every layer alone, and stretch and log-determinant of the whole.
+
+    Args:
+        subject: What to look at.
+        non_finite: For each kind of points, how many of them each layer first made not finite.
+    """
     sets = [p.some(subject.few) for p in subject.points]
     x = torch.cat([p.z for p in sets])
     given = None if sets[0].context is None else torch.cat([p.context for p in sets if p.context is not None])
@@ -94,33 +106,34 @@ def layers(subject: Subject) -> Inside:
     stretches, courses = [], {}
     for kind in dict.fromkeys(where):
         chosen = torch.tensor([w == kind for w in where])
-        matrices = [(c.layer.name, c.forward[chosen], c.inverse[chosen]) for c in checks]
-        forward, out = _course([(name, f) for name, f, _ in matrices], subject.data_space)
-        inverse, home = _course([(name, i) for name, _, i in reversed(matrices)], subject.latent_space)
+        forward, out = _course([(c.layer.name, c.forward.at(chosen)) for c in checks], subject.data_space)
+        inverse, home = _course(
+            [(c.layer.name, c.inverse.at(chosen)) for c in reversed(checks)], subject.latent_space
+        )
         courses[kind, False], courses[kind, True] = out, home
         stretches.append(_stretch(subject, kind, forward, inverse))
     return Inside(
-        (*_preprocess(subject), *_traced(subject, checks)),
+        (*_preprocess(subject), *_counted(checks, non_finite)),
         tuple(stretches),
         *_whole_log_det(subject, checks, subject.event(x), given, near),
         courses,
     )
 
 
-def _course(matrices: list[tuple[str, Tensor]], start: Space) -> tuple[Tensor, tuple[Step, ...]]:
+def _course(layers: list[tuple[str, Linearised]], start: Space) -> tuple[Tensor, tuple[Step, ...]]:
     """Return the product of Jacobians, the first on the right, and the steps to it."""
     product, steps = None, []
-    for name, matrix in matrices:
-        product = matrix if product is None else matrix @ product
-        alone, so_far = largest_singular_value(matrix), largest_singular_value(product * start.scale)
-        steps.append(Step(name, Quantiles.of(alone).high, Quantiles.of(so_far).high))
+    for name, at in layers:
+        product = at.matrix if product is None else at.matrix @ product
+        so_far = largest_singular_value(product * start.scale)
+        steps.append(Step(name, Quantiles.of(at.stretch).high, Quantiles.of(so_far).high))
     assert product is not None
     return product, tuple(steps)
 
 
 def deviation(subject: Subject) -> Deviation:
     """Hold log-densities in float32 (or a still lower precision of the flow) against float64."""
-    points = subject.points_of("data") or subject.points[-2]
+    points = subject.data_or_samples
     low = subject.flow if subject.dtype != torch.float64 else cast(subject.exact, torch.float32)
     dtype = low.like.dtype
     context = None if points.context is None else points.context.to(dtype)
@@ -137,7 +150,7 @@ def deviation(subject: Subject) -> Deviation:
 
 def masses(subject: Subject) -> tuple[Mass, ...]:
     """Measure the total mass, for a conditional flow under several contexts."""
-    points = subject.points_of("data") or subject.points[-2]
+    points = subject.data_or_samples
     if points.context is None:
         return _mass(subject, None, points.z)
     places = spread_out(len(points), _CONTEXTS).tolist()
@@ -146,7 +159,7 @@ def masses(subject: Subject) -> tuple[Mass, ...]:
 
 def base_mass(subject: Subject) -> Mass:
     """Measure the mass of the base alone, under the first context."""
-    base, points = subject.exact.base, subject.points[-2]
+    base, points = subject.exact.base, subject.samples
     one = None if points.context is None else points.context[0]
     samples = base.sample((_MASS_SAMPLES + _HELD_OUT,), one, generator=_generator(subject))
     flat = samples.flatten(1)
@@ -174,9 +187,7 @@ def leaks(subject: Subject) -> int:
     if preprocess is None or len(subject.raw) == 0:
         return 0
     found = 0
-    for _, part in walk(preprocess.transform):
-        if not isinstance(part, Support):
-            continue
+    for part in supports(subject.exact):
         for j in range(len(part.low)):
             for end, sign in ((part.low[j], -1.0), (part.high[j], 1.0)):
                 if not bool(end.isfinite()):
@@ -189,8 +200,7 @@ def leaks(subject: Subject) -> int:
 
 def _mass(subject: Subject, context: Tensor | None, data: Tensor | None) -> tuple[Mass, ...]:
     if subject.features > MOST_SAMPLED:
-        reason = f"not sampled in more than {MOST_SAMPLED} dimensions"
-        return (Mass(None, None, None, 0, "importance sampling", reason),)
+        return (not_sampled(),)
     exact, generator = subject.exact, _generator(subject)
     count = max(64, min(_MASS_SAMPLES, 256_000 // subject.features))
     base = exact.base.sample((count + _HELD_OUT,), context, generator=generator)
@@ -202,12 +212,6 @@ def _mass(subject: Subject, context: Tensor | None, data: Tensor | None) -> tupl
         c = None if context is None else context.expand(len(at), *context.shape)
         return exact.log_prob_preprocessed(subject.event(at), c)
 
-    return _both(subject, density, z, data, generator)
-
-
-def _both(
-    subject: Subject, density: LogDensity, z: Tensor, data: Tensor | None, generator: torch.Generator
-) -> tuple[Mass, ...]:
     drawn, held_out = z[_HELD_OUT:], z[:_HELD_OUT]
     known = drawn if data is None else torch.cat([drawn, data])
     finite = known[known.isfinite().all(1)]
@@ -230,7 +234,7 @@ def _preprocess(subject: Subject) -> list[Layer]:
         return []
     x = subject.raw[spread_out(len(subject.raw), subject.few)]
     if len(x) == 0:
-        z = subject.points[-2].z
+        z = subject.samples.z
         z = z[(z.abs() < _FAR_ON_LINE).all(1)][: subject.few]
         x = preprocess.inverse(subject.event(z))[0]
         if len(x) == 0:
@@ -246,19 +250,14 @@ def _preprocess(subject: Subject) -> list[Layer]:
     return found
 
 
-def _traced(subject: Subject, checks: list[LayerCheck]) -> list[Layer]:
-    """Add to the layers how many points they first made not finite, in the flow's own precision."""
-    near, away = [0] * len(checks), [0] * len(checks)
-    steps = subject.layers(subject.flow)
-    for points in subject.points:
-        context = None if points.context is None else points.context.to(subject.dtype)
-        for flat, back in ((subject.event(points.z), False), (subject.latent_event(points.latent), True)):
-            counts = trace_non_finite(steps, flat.to(subject.dtype), context, back=back)
-            target = away if points.where == "away" else near
-            target[:] = [a + b for a, b in zip(target, counts, strict=True)]
+def _counted(checks: list[LayerCheck], non_finite: Mapping[str, Sequence[int]]) -> list[Layer]:
+    """Add to the layers how many points they first made not finite."""
+    near = [counts for where, counts in non_finite.items() if where != "away"]
     return [
-        replace(check.layer, non_finite=n, non_finite_away=a)
-        for check, n, a in zip(checks, near, away, strict=True)
+        replace(
+            check.layer, non_finite=sum(counts[i] for counts in near), non_finite_away=non_finite["away"][i]
+        )
+        for i, check in enumerate(checks)
     ]
 
 
@@ -284,10 +283,10 @@ def _whole_log_det(
         y, log_det = transform.forward(x, context)
         log_det_inverse = transform.inverse(y, context)[1]
     result = []
-    for matrices, got in (
+    for parts, got in (
         ([c.forward for c in checks], log_det),
         ([c.inverse for c in checks], log_det_inverse),
     ):
-        expected = torch.stack([torch.linalg.slogdet(m.nan_to_num()).logabsdet for m in matrices]).sum(0)
+        expected = torch.stack([part.log_det for part in parts]).sum(0)
         result.append(Quantiles.of((got.expand(len(x)) - expected).abs()[near]))
     return result[0], result[1]

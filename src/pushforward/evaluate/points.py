@@ -113,13 +113,20 @@ def enter_points(flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Ten
     return x, z, log_abs_det != -torch.inf
 
 
+def supports(flow: Flow) -> list[Support]:
+    """Return the parts of the preprocess that hold columns to their supports."""
+    if flow.preprocess is None:
+        return []
+    return [part for _, part in walk(flow.preprocess.transform) if isinstance(part, Support)]
+
+
 def angles(flow: Flow) -> list[int]:
     """Return which elements are angles: those whose preprocess is a circle, or whose base is on one.
 
     The builders keep an angle at its place from data to latent.
     """
     if flow.preprocess is not None:
-        circles = [p.periodic for _, p in walk(flow.preprocess.transform) if isinstance(p, Support)]
+        circles = [part.periodic for part in supports(flow)]
         return torch.stack(circles).any(0).nonzero().flatten().tolist() if circles else []
     return _angles_of(flow.base)
 

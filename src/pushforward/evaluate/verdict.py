@@ -32,7 +32,8 @@ MASS_BROKEN, MASS_DOUBTFUL = 0.03, 0.01
 MASS_ERRORS = 6.0
 LOG_PROB_BROKEN, LOG_PROB_DOUBTFUL, LOG_PROB_RELATIVE = 1.0, 0.1, 1e-4
 KS_DISTANCE, KS_LEVEL = 0.05, 0.001
-_SHARES = torch.linspace(0, 1, 41, dtype=torch.float64)
+SHARES = torch.linspace(0, 1, 41, dtype=torch.float64)
+"""Probabilities of the quantiles that a curve is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Quantiles:
         finite = values[values.isfinite()].double()
         if len(finite) == 0:
             return cls(math.nan, math.nan, math.nan, len(values), len(values), ())
-        curve = finite.quantile(_SHARES).tolist()
+        curve = finite.quantile(SHARES).tolist()
         median, high = finite.quantile(torch.tensor([0.5, 0.99], dtype=torch.float64)).tolist()
         return cls(median, high, float(finite.max()), len(values), len(values) - len(finite), tuple(curve))
 
@@ -145,6 +146,11 @@ class Mass:
     points: int
     method: str
     reason: str
+
+    @classmethod
+    def unknown(cls, method: str, reason: str, *, points: int = 0, effective: float | None = None) -> Mass:
+        """Return a mass that is not known."""
+        return cls(None, None, effective, points, method, reason)
 
 
 @dataclass(frozen=True, slots=True)

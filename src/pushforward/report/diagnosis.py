@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..evaluate import Diagnosis
-from ..evaluate.verdict import NO_DIGIT, Quantiles
+from ..evaluate.verdict import NO_DIGIT, SHARES, Quantiles
 from ..evaluate.wording import MEANING, mass_text
 from .figures import LIGHT, Theme, cells, dress, legend, new_figure, write_figure
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 11.0, 8.4
 _LEFT, _GAP = 0.85, 0.95
 _MOST_CURVES, _MOST_LAYERS = 6, 24
-_SHARES = np.linspace(0, 1, 41)
 _ROOM = 1.35  # height of a picture of shares
 _LEAST_NATS = 1e-17  # what stands for an error of 0 on a logarithmic axis
 
@@ -155,7 +154,7 @@ def _latent(ax: Axes, d: Diagnosis, theme: Theme) -> None:
         ax.set_yticks([])
         return
     inner = slice(1, -1)
-    expected = ndtri(_SHARES[inner])
+    expected = ndtri(SHARES.numpy()[inner])
     order = np.argsort(d.latent.distances)[::-1][:_MOST_CURVES]
     for rank, j in enumerate(order):
         label = f"element {j}, distance {d.latent.distances[j]:.2g}" if rank < 3 else None
@@ -176,7 +175,7 @@ def _distribution(ax: Axes, q: Quantiles, *, colour: str, style: str, label: str
     """Draw the share of rows below each error; those that are not finite never get there."""
     if not q.curve:
         return
-    share = _SHARES * (q.rows - q.non_finite) / q.rows
+    share = SHARES.numpy() * (q.rows - q.non_finite) / q.rows
     ax.plot(np.maximum(q.curve, least), share, color=colour, linestyle=style, linewidth=1.4, label=label)
 
 
