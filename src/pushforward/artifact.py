@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FORMAT = 1
-_KIND = "pushforward"
 # A flow is built before its tensors are loaded. Measured on all models, that takes at most 2.1 times their bytes; a
 # description that needs this many times as many, and more than the small change of a tiny flow, is a lie.
 _BUDGET_TIMES = 8
@@ -75,7 +74,7 @@ def save(fitted: FittedFlow, path: str | Path) -> None:
         "schema": asdict(fitted.schema),
         "facts": asdict(fitted.facts),
     }
-    sealed.write(Path(path), fitted.flow.state_dict(), metadata, kind=_KIND)
+    sealed.write(Path(path), fitted.flow.state_dict(), metadata, kind=sealed.FLOW)
 
 
 def load(path: str | Path) -> FittedFlow:
@@ -92,7 +91,7 @@ def load(path: str | Path) -> FittedFlow:
         ArtifactError: Not a saved flow, cut short, changed, or of a later format.
     """
     path = Path(path)
-    file = sealed.read(path, kind=_KIND, latest=FORMAT)
+    file = sealed.read(path, kind=sealed.FLOW, latest=FORMAT)
     try:
         fitted = _rebuild(file)
         _check_tensors(fitted.flow, file)

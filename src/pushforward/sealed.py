@@ -24,7 +24,8 @@ from torch import Tensor
 from .data.writers import atomic_path
 from .errors import ArtifactError, DataError, OutputError
 
-KINDS = {"pushforward": "saved flow", "pushforward-checkpoint": "checkpoint"}
+FLOW, CHECKPOINT = "pushforward", "pushforward-checkpoint"
+KINDS = {FLOW: "saved flow", CHECKPOINT: "checkpoint"}
 """What the kinds of files are called in messages."""
 
 _NO_DIGEST = "0" * 64

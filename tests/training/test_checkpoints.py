@@ -28,7 +28,7 @@ from pushforward.training import (
     split_table,
     train,
 )
-from pushforward.training.checkpoints import KIND, Snapshot, finished_run
+from pushforward.training.checkpoints import Snapshot, finished_run
 from pushforward.training.run import Run
 
 CONFIG = TrainConfig(epochs=5, batch_size=16, learning_rate=1e-2, ema=0.9, seed=3)
@@ -198,7 +198,7 @@ def two(tmp_path: Path, killed_after: Callable[[float], None]) -> list[Path]:
 def test_the_last_two_are_kept_and_hold_nothing_but_tensors(two: list[Path]) -> None:
     assert [path.name for path in two] == ["pushforward-000009.checkpoint", "pushforward-000010.checkpoint"]
     for path in two:
-        kinds = set(sealed.read(path, kind=KIND, latest=1).dtypes.values())
+        kinds = set(sealed.read(path, kind=sealed.CHECKPOINT, latest=1).dtypes.values())
         assert kinds <= {torch.float32, torch.float64, torch.uint8, torch.int64, torch.bool}
 
 
@@ -471,8 +471,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Pa
 
 def test_another_environment_is_said(two: list[Path]) -> None:
     for path in two:
-        found = sealed.read(path, kind=KIND, latest=1)
+        found = sealed.read(path, kind=sealed.CHECKPOINT, latest=1)
         metadata = found.metadata | {"environment": found.metadata["environment"] | {"torch": "1.0"}}
-        sealed.write(path, found.load(), metadata, kind=KIND)
+        sealed.write(path, found.load(), metadata, kind=sealed.CHECKPOINT)
     with pytest.warns(UserWarning, match=r"Resumed with torch .*, begun with 1\.0.*rounding"):
         run(Checkpoints(two[0].parent, resume=True))

@@ -18,7 +18,6 @@ from ..data import check_writable
 from ..errors import ArtifactError, DataError, OutputError
 from .notes import tell
 
-KIND = "pushforward-checkpoint"
 FORMAT = 1
 EVERY = 60.0
 """Seconds between two checkpoints by default."""
@@ -153,7 +152,7 @@ class Checkpoints:
                 self._place.mkdir(exist_ok=True)
                 number = max(map(_number, _checkpoints_in(self._place)), default=0) + 1
             path = self._place / f"pushforward-{number:06d}.checkpoint"
-            sealed.write(path, snapshot.tensors, metadata, kind=KIND)
+            sealed.write(path, snapshot.tensors, metadata, kind=sealed.CHECKPOINT)
         finally:
             self._last = time.monotonic()
         self._good.append(path)
@@ -194,7 +193,7 @@ class Checkpoints:
         paths = sorted(_checkpoints_in(self._place), key=_number)
         for place, path in reversed(list(enumerate(paths))):
             try:
-                found = sealed.read(path, kind=KIND, latest=FORMAT)
+                found = sealed.read(path, kind=sealed.CHECKPOINT, latest=FORMAT)
                 tensors = found.load()
                 progress, run, environment = (
                     dict(found.metadata[key]) for key in ("progress", "run", "environment")
@@ -260,7 +259,9 @@ def finished_run(folder: str | Path) -> bool:
     if not paths:
         return False
     try:
-        return bool(sealed.read(max(paths, key=_number), kind=KIND, latest=FORMAT).metadata["finished"])
+        return bool(
+            sealed.read(max(paths, key=_number), kind=sealed.CHECKPOINT, latest=FORMAT).metadata["finished"]
+        )
     except (ArtifactError, DataError, KeyError):
         return False
 
