@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .elementwise import ElementwiseMap
+from .kernels import fused_spline
 
 TAILS = ("linear", "bounded", "circular")
 
@@ -82,19 +84,57 @@ class RationalQuadraticSpline(ElementwiseMap):
         self.bins, self.minimum, self.kinds = bins, minimum, frozenset(kinds)
         self.reversible = "circular" not in kinds
         self.register_buffer("bound", limits.to(torch.get_default_dtype()))
-        each = torch.tensor(TAILS.index(tails) if isinstance(tails, str) else [TAILS.index(t) for t in tails])
+        each = torch.tensor(
+            TAILS.index(tails) if isinstance(tails, str) else [TAILS.index(t) for t in tails],
+            dtype=torch.int32,
+        )
         if len({limits.numel(), each.numel()} - {1}) > 1:
             raise ValueError(
                 f"tails must be one or as many as the bounds, {limits.numel()}, got {each.numel()}"
             )
         self.register_buffer("tail", each, persistent=False)
+        # With this a raw slope of 0 is a slope of 1.
+        self._offset = math.log(math.expm1(1.0 - minimum))
         self.parameters_each = 3 * bins - 1 if kinds == {"linear"} else 3 * bins + 1
 
     tail: Tensor
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map through the spline, then rotate where it is circular."""
-        u = self._wrap(x / self.bound)
+        v, log_derivative = self._map(self._wrap(x / self.bound), parameters, inverse=False)
+        return self._rotate(v, parameters, 1.0) * self.bound, log_derivative
+
+    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotate back where it is circular, then solve the quadratic equation of the bin."""
+        v = self._rotate(self._wrap(y / self.bound), parameters, -1.0)
+        u, log_derivative = self._map(v, parameters, inverse=True)
+        return u * self.bound, log_derivative
+
+    def select(self, elements: Tensor) -> RationalQuadraticSpline:
+        """Return the spline with the bounds and tails of these elements."""
+        constants = {"bound": self.bound, "tail": self.tail}
+        if all(c.numel() == 1 for c in constants.values()):
+            return self
+        chosen = copy.copy(self)
+        chosen._buffers = {k: c if c.numel() == 1 else c[elements] for k, c in constants.items()}
+        return chosen
+
+    def _map(self, u: Tensor, parameters: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        """Map [-1, 1], by the fused kernel where it serves."""
+        formula = self._invert_formula if inverse else self._formula
+        fused = fused_spline(
+            u,
+            parameters,
+            self.tail,
+            bins=self.bins,
+            minimum=self.minimum,
+            offset=self._offset,
+            inverse=inverse,
+            formula=formula,
+        )
+        return formula(u, parameters) if fused is None else fused
+
+    def _formula(self, u: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         inside, u_in = _restrict(u)
         x0, w, y0, h, d0, d1 = _bin(u_in, self._knots(parameters), 0)
         theta = (u_in - x0) / w
@@ -102,36 +142,30 @@ class RationalQuadraticSpline(ElementwiseMap):
         denominator = s + (d0 + d1 - 2 * s) * product
         v = self._keep_inside(y0 + h * (s * theta.square() + d0 * product) / denominator)
         log_derivative = _log_derivative(theta, s, d0, d1)
-        v, log_derivative = torch.where(inside, v, u), torch.where(inside, log_derivative, 0.0)
-        return self._rotate(v, parameters, 1.0) * self.bound, log_derivative
+        return torch.where(inside, v, u), torch.where(inside, log_derivative, 0.0)
 
-    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotate back where it is circular, then solve the quadratic equation of the bin."""
-        v = self._rotate(self._wrap(y / self.bound), parameters, -1.0)
+    def _invert_formula(self, v: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         inside, v_in = _restrict(v)
         x0, w, y0, h, d0, d1 = _bin(v_in, self._knots(parameters), 1)
         s, rise = h / w, (v_in - y0)
         excess = rise * (d0 + d1 - 2 * s)
         a, b, c = h * (s - d0) + excess, h * d0 - excess, -s * rise
         # The true discriminant is positive; the clamp only keeps rounding from making it negative.
-        root = (b.square() - 4 * a * c).clamp(min=torch.finfo(y.dtype).tiny).sqrt()
+        root = (b.square() - 4 * a * c).clamp(min=torch.finfo(v.dtype).tiny).sqrt()
         # Of the two forms of the solution the one in which nothing cancels.
         rising = b >= 0
         theta = torch.where(rising, -2 * c, root - b) / torch.where(rising, b + root, 2 * a)
         theta = theta.clamp(0.0, 1.0)
         u = self._keep_inside(x0 + theta * w)
         log_derivative = -_log_derivative(theta, s, d0, d1)
-        u, log_derivative = torch.where(inside, u, v), torch.where(inside, log_derivative, 0.0)
-        return u * self.bound, log_derivative
+        return torch.where(inside, u, v), torch.where(inside, log_derivative, 0.0)
 
     def _knots(self, parameters: Tensor) -> Tensor:
         """Return x, y and slope of the K+1 knots on [-1, 1], ``(..., 3, K+1)``."""
         k = self.bins
         share = torch.softmax(parameters[..., : 2 * k].unflatten(-1, (2, k)), -1)
         corners = torch.cumsum(2.0 * self.minimum + (2.0 - 2.0 * self.minimum * k) * share, -1) - 1.0
-        positive = self.minimum + F.softplus(
-            parameters[..., 2 * k :] + math.log(math.expm1(1.0 - self.minimum))
-        )
+        positive = self.minimum + F.softplus(parameters[..., 2 * k :] + self._offset)
         if self.kinds == {"linear"}:
             slopes = F.pad(positive, (1, 1), value=1.0)
         else:

@@ -1,0 +1,144 @@
+"""The rational-quadratic spline's fused kernel as a function with a gradient."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from .build import library
+
+Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+_LEAST = 128  # below so many elements torch's own calls are as fast
+_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
+_COMMON: list[Any] = [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, _LONG, _FLOAT, _FLOAT, _INT]
+
+
+def fused_spline(
+    u: Tensor,
+    parameters: Tensor,
+    tails: Tensor,
+    *,
+    bins: int,
+    minimum: float,
+    offset: float,
+    inverse: bool,
+    formula: Formula,
+) -> tuple[Tensor, Tensor] | None:
+    """Return value and log-derivative of splines on [-1, 1] from the fused kernel; None where it does not serve.
+
+    It serves many float32 elements on a CPU with a compiler, outside of ``torch.compile`` and ``torch.func``.
+
+    Args:
+        u: Points, ``(*batch, D)``.
+        parameters: ``(*batch, D, P)``; batch dimensions broadcast.
+        tails: Kind of each element's tails, int32, ``(D,)`` or of no dimension.
+        bins: Number of bins.
+        minimum: Smallest relative bin width, bin height and slope.
+        offset: What is added to a raw slope before the softplus.
+        inverse: Map back.
+        formula: The same map in torch, from which a gradient of the gradient is taken.
+    """
+    if (
+        torch.compiler.is_compiling()
+        or u.dtype != torch.float32
+        or parameters.dtype != torch.float32
+        or u.device.type != "cpu"
+        or u.numel() < _LEAST
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    ):
+        return None
+    kernel = _kernel(bins, parameters.shape[-1] != 3 * bins - 1)
+    if kernel is None:
+        return None
+    shape = torch.broadcast_shapes(u.shape, parameters.shape[:-1])
+    u, parameters = u.expand(shape), parameters.expand(*shape, parameters.shape[-1])
+    call = _Call(kernel, minimum, offset, inverse, formula)
+    result: tuple[Tensor, Tensor] = _Spline.apply(u, parameters, tails, call)  # type: ignore[no-untyped-call]
+    return result
+
+
+@functools.cache
+def _kernel(bins: int, free_ends: bool) -> ctypes.CDLL | None:
+    loaded = library("spline.c", f"BINS={bins}", *(["FREE_ENDS"] if free_ends else []))
+    if loaded is not None:
+        loaded.spline_map.argtypes = [*_COMMON, _POINTER, _POINTER]
+        loaded.spline_gradient.argtypes = [*_COMMON, _POINTER, _POINTER, _POINTER, _POINTER]
+        loaded.spline_map.restype = loaded.spline_gradient.restype = None
+    return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one call of the kernel is given beside tensors."""
+
+    kernel: ctypes.CDLL
+    minimum: float
+    offset: float
+    inverse: bool
+    formula: Formula
+
+    def arguments(self, u: Tensor, parameters: Tensor, tails: Tensor) -> list[int | float]:
+        """Return what both functions of the kernel take first; the caller keeps the tensors alive."""
+        row, stride = _strides(parameters)
+        return [
+            u.data_ptr(), parameters.data_ptr(), row, stride, tails.data_ptr(), tails.numel(), u.numel(),
+            self.minimum, self.offset, self.inverse,
+        ]  # fmt: skip
+
+
+class _Spline(torch.autograd.Function):
+    @staticmethod
+    def forward(u: Tensor, parameters: Tensor, tails: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
+        u, parameters = u.contiguous(), _evenly_spaced(parameters)
+        value, log_derivative = torch.empty_like(u), torch.empty_like(u)
+        call.kernel.spline_map(
+            *call.arguments(u, parameters, tails), value.data_ptr(), log_derivative.data_ptr()
+        )
+        return value, log_derivative
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        u, parameters, tails, ctx.call = inputs
+        ctx.save_for_backward(u, parameters, tails, output[0])
+
+    @staticmethod
+    def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        u, parameters, tails, value = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Somebody wants the gradient of this gradient.
+            needed = ctx.needs_input_grad[:2]
+            wanted = [t for t, need in zip((u, parameters), needed, strict=True) if need]
+            found = iter(
+                torch.autograd.grad(
+                    ctx.call.formula(u, parameters), wanted, (g_value, g_log), create_graph=True
+                )
+            )
+            g_u, g_p = (next(found) if need else None for need in needed)
+            return g_u, g_p, None, None
+        at_x = (value if ctx.call.inverse else u).contiguous()
+        parameters = _evenly_spaced(parameters)
+        g_value, g_log = g_value.contiguous(), g_log.contiguous()
+        g_point, g_parameters = torch.empty_like(at_x), at_x.new_empty(parameters.shape)
+        ctx.call.kernel.spline_gradient(
+            *ctx.call.arguments(at_x, parameters, tails),
+            g_value.data_ptr(), g_log.data_ptr(), g_point.data_ptr(), g_parameters.data_ptr(),
+        )  # fmt: skip
+        return g_point, g_parameters, None, None
+
+
+def _evenly_spaced(parameters: Tensor) -> Tensor:
+    """Return the parameters such that there is one distance from element to element."""
+    return parameters if parameters.ndim == 2 and parameters.stride(0) > 0 else parameters.contiguous()
+
+
+def _strides(parameters: Tensor) -> tuple[int, int]:
+    """Return the distances from element to element and from parameter to parameter."""
+    return parameters.stride(-2), parameters.stride(-1)
