@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import block_product, pays, permutation, restore, sort, staircase
 from .mlp import check_widths, make_activation
-from .shapes import need_context
+from .shapes import Shape, need_context
+from .sweep import Plan, stages
 
 
 class MaskedLinear(nn.Linear):
     r"""A linear layer whose weight is multiplied by a fixed 0/1 mask: :math:`y = (M \odot W) x + b`.
 
     The weights that count are drawn from :math:`U(-1/\sqrt{k}, 1/\sqrt{k})` with ``k`` the number of inputs that
-    the unit really sees, so that a narrow view does not start with a vanishing signal.
+    the unit really sees, so that a narrow view does not start with a vanishing signal. A large product is done in
+    blocks that leave most of the zeros out, where the mask is a staircase once rows and columns are sorted, as those
+    of autoregressive networks are.
 
     Args:
         mask: Boolean, ``(out_features, in_features)``.
     """
 
     mask: Tensor
+    _factor: Tensor
+    _rows: Tensor | None
+    _columns: Tensor | None
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__(mask.shape[1], mask.shape[0])
         self.register_buffer("mask", mask)
+        for name in ("_factor", "_rows", "_columns"):
+            self.register_buffer(name, None, persistent=False)
+        self._read_mask()
+        self.register_load_state_dict_post_hook(_read_mask_again)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             seen = mask.sum(-1, keepdim=True).clamp(min=1)
             self.weight.mul_((mask.shape[1] / seen).sqrt())
@@ -34,7 +46,29 @@ class MaskedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the masked layer to ``x (..., in_features)``."""
-        return F.linear(x, self.weight * self.mask, self.bias)
+        weight = self.folded()
+        points = math.prod(x.shape[:-1])
+        if self._blocks is None or not pays(points, self.mask) or torch.is_autocast_enabled(x.device.type):
+            return F.linear(x, weight, self.bias)
+        weight, bias = sort(sort(weight, self._rows, 0), self._columns), sort(self.bias, self._rows)
+        product = block_product(sort(x.reshape(points, -1), self._columns), weight, bias, self._blocks)
+        return restore(product, self._rows).reshape(*x.shape[:-1], -1)
+
+    def folded(self) -> Tensor:
+        """Return the weight with the mask in it."""
+        return self.weight * self._factor
+
+    def _read_mask(self) -> None:
+        # Numbers are multiplied by numbers three times as fast as by Booleans.
+        self._factor = self.mask.to(self.weight)
+        rows, columns, self._blocks = staircase(self.mask)
+        self._rows, self._columns = permutation(rows), permutation(columns)
+
+
+def _read_mask_again(layer: nn.Module, _: object) -> None:
+    assert isinstance(layer, MaskedLinear)
+    if not layer.mask.is_meta:
+        layer._read_mask()
 
 
 class MaskedMLP(nn.Module):
@@ -74,6 +108,9 @@ class MaskedMLP(nn.Module):
     """
 
     order: Tensor
+    _elements: Tensor | None
+    _inputs: Tensor | None
+    _outputs: Tensor | None
 
     def __init__(
         self,
@@ -97,6 +134,7 @@ class MaskedMLP(nn.Module):
         self.features, self.parameters_each, self.context_features = features, parameters, context_features
         self.register_buffer("order", positions)
         # Degree d: the unit may know the elements at positions 0..d. Degree -1 knows none but the context.
+        self._columns = tuple(columns.tolist())
         degrees = positions[columns]
         layers: list[nn.Module] = []
         for width in hidden:
@@ -109,6 +147,15 @@ class MaskedMLP(nn.Module):
         self.last = MaskedLinear(out[:, None] > degrees[None, :])
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+        for name in ("_elements", "_inputs", "_outputs"):
+            self.register_buffer(name, None, persistent=False)
+        self._read_order()
+        self.register_load_state_dict_post_hook(_read_order_again)  # type: ignore[no-untyped-call]
+
+    @property
+    def layers(self) -> list[MaskedLinear]:
+        """The masked layers, from the first to the last."""
+        return [m for m in (self.first, *self.hidden, self.last) if isinstance(m, MaskedLinear)]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of every element of ``x`` under ``context``."""
@@ -117,6 +164,54 @@ class MaskedMLP(nn.Module):
             h = h + self.context(need_context(self, context))
         output: Tensor = self.last(self.hidden(h))
         return output.reshape(*output.shape[:-1], self.features, self.parameters_each)
+
+    def plan(self, encodings: Sequence[str] = ()) -> Plan:
+        """Return how the elements follow from each other, under the encodings of the columns, if they have any."""
+        encoding = list(encodings) or ["value"] * len(self._columns)
+        activations = tuple(m for m in self.hidden if not isinstance(m, MaskedLinear))
+        columns = tuple((self._positions[self._columns[i]], encoding[i]) for i in self._sorted)
+        return Plan(self._stages, columns, self.parameters_each, activations)
+
+    def sorted_layers(self, context: Tensor | None, batch: Shape) -> list[tuple[Tensor, Tensor]]:
+        """Return weight and bias of every layer as ``sweep`` takes them, for points of the batch shape."""
+        first, *hidden, last = self.layers
+        bias = first.bias
+        if self.context is not None:
+            seen = bias + self.context(need_context(self, context))
+            bias = seen.expand(*batch, -1).reshape(-1, len(first.bias)).t() if seen.ndim > 1 else seen
+        return [
+            (sort(first.folded(), self._inputs), bias),
+            *((layer.folded(), layer.bias) for layer in hidden),
+            (sort(last.folded(), self._outputs, 0), sort(last.bias, self._outputs)),
+        ]
+
+    def by_position(self, x: Tensor) -> Tensor:
+        """Return the elements of ``x (..., D)`` in the order."""
+        return sort(x, self._elements)
+
+    def by_element(self, x: Tensor) -> Tensor:
+        """Undo ``by_position``."""
+        return restore(x, self._elements)
+
+    def _read_order(self) -> None:
+        self._positions: list[int] = self.order.tolist()
+        degrees = [self._positions[i] for i in self._columns]
+        self._sorted = sorted(range(len(degrees)), key=degrees.__getitem__)
+        widths = [layer.out_features for layer in self.layers[:-1]]
+        known = self.context_features > 0
+        units = [_hidden_degrees(w, self.features, with_none=known).tolist() for w in widths]
+        self._stages = stages(self.features, [sorted(degrees), *units])
+        elements = self.order.argsort()
+        each = torch.arange(self.parameters_each, device=elements.device)
+        self._elements = permutation(elements)
+        self._inputs = permutation(torch.as_tensor(self._sorted, device=elements.device))
+        self._outputs = permutation((elements[:, None] * self.parameters_each + each).flatten())
+
+
+def _read_order_again(network: nn.Module, _: object) -> None:
+    assert isinstance(network, MaskedMLP)
+    if not network.order.is_meta:
+        network._read_order()
 
 
 def _hidden_degrees(width: int, features: int, *, with_none: bool) -> Tensor:

@@ -32,6 +32,11 @@ class CircularFeatures(nn.Module):
     def __init__(self, network: nn.Module, in_features: int, angles: Sequence[int]) -> None:
         super().__init__()
         self.network = network
+        chosen = set(angles)
+        self.encodings = (
+            *("cos" if i in chosen else "value" for i in range(in_features)),
+            *("sin" for _ in angles),
+        )
         index = torch.as_tensor(list(angles), dtype=torch.long)
         self.register_buffer("angles", index, persistent=False)
         self.register_buffer(

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from ..networks import MaskedMLP
+from ..networks.blocks import traced
 from ..networks.periodic import CircularFeatures
 from .base import Transform
 from .elementwise import ElementwiseMap
+from .root import Root, Steps
 
 
 class Autoregressive(Transform):
@@ -16,8 +18,10 @@ class Autoregressive(Transform):
 
     .. math:: y_i = f(x_i; g_i(x_{<i}, c)), \qquad \log|\det J| = \sum_i \log|f'(x_i)|.
 
-    ``forward`` is one pass of the masked network, ``inverse`` fills in the elements one after the other. ``Inverse``
-    of it (IAF) exchanges the two costs.
+    ``forward`` is one pass of the masked network. ``inverse`` finds the elements one after the other and computes each
+    hidden unit once, as soon as all that it sees is known: ``D`` small steps with the arithmetic of one pass. Its
+    gradient is that of the implicit function and takes as many steps back. ``Inverse`` of it (IAF) exchanges the two
+    costs. Under ``torch.compile`` and the transforms of ``torch.func`` every step is a pass over all that is known.
 
     Args:
         map: Any elementwise map.
@@ -53,20 +57,33 @@ class Autoregressive(Transform):
     @property
     def order(self) -> Tensor:
         """Position of each element in the order."""
+        return self._masked.order
+
+    @property
+    def _masked(self) -> MaskedMLP:
         masked = self.network if isinstance(self.network, MaskedMLP) else self.network.network
         assert isinstance(masked, MaskedMLP)
-        return masked.order
+        return masked
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         y, log_derivative = self.map.forward(x, self.network(x, context))
         return y, log_derivative.sum(-1)
 
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        # Elements not yet known stand as 0, so that no overflow among them can reach a masked product.
-        x, log_derivative = torch.zeros_like(y), torch.zeros_like(y)
-        for position in range(self.event_shape[0]):
-            now = self.order == position
-            x_all, log_derivative_all = self.map.inverse(y, self.network(x, context))
-            x = torch.where(now, x_all, x)
-            log_derivative = torch.where(now, log_derivative_all, log_derivative)
-        return x, log_derivative.sum(-1)
+        masked = self._masked
+        batch = y.shape[:-1]
+        encodings = self.network.encodings if isinstance(self.network, CircularFeatures) else ()
+        plan = masked.plan(encodings)
+        layers = masked.sorted_layers(context, batch)
+        flat = [tensor for layer in layers for tensor in layer]
+        rows = masked.by_position(y.reshape(-1, y.shape[-1]))
+        steps = Steps(self.map, plan, self.order.argsort())
+        if traced():
+            x, log_derivative = steps.repeat(rows, flat)
+        elif torch.is_grad_enabled() and any(t.requires_grad for t in (rows, *flat)):
+            found: Tensor = Root.apply(steps, rows, *flat)  # type: ignore[no-untyped-call]
+            x = masked.by_element(found).reshape(y.shape)
+            return x, -self._forward(x, context)[1]
+        else:
+            x, log_derivative = steps.sweep(rows, flat)
+        return masked.by_element(x).reshape(y.shape), log_derivative.sum(-1).reshape(batch)
