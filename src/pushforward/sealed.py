@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.writers import atomic_path
-from .errors import ArtifactError, DataError, OutputError
+from .data.writers import as_output_error, atomic_path
+from .errors import ArtifactError, DataError
 
 FLOW, CHECKPOINT = "pushforward", "pushforward-checkpoint"
 KINDS = {FLOW: "saved flow", CHECKPOINT: "checkpoint"}
@@ -121,14 +121,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
     # The last one: what a text before it holds may look like a digest, but no tensor's name does.
     place = content.rfind(_DIGEST_AT_ZERO, 0, _header_end(content)) + len(_DIGEST_AT_ZERO) - 64
     content[place : place + 64] = _digest(content, place).encode()
-    with atomic_path(path) as temporary:
-        try:
-            temporary.write_bytes(content)
-        except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror or error}). "
-                "Choose another folder, or make room or permissions there."
-            ) from error
+    with atomic_path(path) as temporary, as_output_error(path):
+        temporary.write_bytes(content)
 
 
 def read(path: Path, *, kind: str, latest: int) -> Sealed:

@@ -4,10 +4,11 @@ from .degenerate import degeneracies
 from .readers import iter_table, read_table
 from .schema import check_fittable, infer_schema, to_matrix
 from .splits import split_rows
-from .writers import TableWriter, atomic_path, check_writable
+from .writers import TableWriter, as_output_error, atomic_path, check_writable
 
 __all__ = [
     "TableWriter",
+    "as_output_error",
     "atomic_path",
     "check_fittable",
     "check_writable",

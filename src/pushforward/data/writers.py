@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WRITTEN_SUFFIXES = (".csv", ".parquet")
 """What the name of a written table may end in."""
 
+_REMEDY = "Choose another folder, or make room or permissions there."
+
 
 def check_writable(path: str | Path) -> None:
     """Checks that a file can be written there, before the work whose result it is to hold; leaves no trace.
@@ -62,7 +64,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     target, temporary = _create_beside(path)
     try:
         yield temporary
-        with _writing(path):
+        with as_output_error(path):
             if target.exists():
                 shutil.copymode(target, temporary)
             _synchronise(temporary)
@@ -128,7 +130,7 @@ class TableWriter:
             )
         if self._schema is not None and frame.schema != self._schema:
             raise ValueError(f"frame: expected the first chunk's columns {self._schema}, got {frame.schema}")
-        with _writing(self._path):
+        with as_output_error(self._path):
             if self._suffix == ".csv":
                 if self._schema is None:
                     self._file.write(_header(frame.columns))
@@ -148,7 +150,7 @@ class TableWriter:
             self._stack.__exit__(OutputError, error, None)
             raise error
         self._file = None
-        with _writing(self._path):
+        with as_output_error(self._path):
             self._stack.__exit__(kind, error, traceback)
 
     def _write_parquet(self, file: IO[bytes], frame: pl.DataFrame) -> None:
@@ -174,7 +176,7 @@ def _header(names: list[str]) -> bytes:
 
 def _create_beside(path: str | Path) -> tuple[Path, Path]:
     """The file meant, links followed, and a new empty file in its folder."""
-    with _writing(path):
+    with as_output_error(path):
         target = Path(os.path.realpath(path))
         folder = target.parent
         if target.is_dir():
@@ -194,14 +196,26 @@ def _create_beside(path: str | Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _writing(path: str | Path) -> Iterator[None]:
+def as_output_error(path: str | Path, remedy: str = _REMEDY) -> Iterator[None]:
+    """Turns what the system refuses in the block into an error that names the output.
+
+    Args:
+        path: What was to be written.
+        remedy: What to do, as a sentence.
+
+    Raises:
+        OutputError: An `OSError` came.
+
+    Example:
+        >>> with as_output_error("scores.csv"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        pushforward.errors.OutputError: scores.csv: cannot be written (No space left on device). Choose ...
+    """
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}). Choose another folder, or make room or "
-            "permissions there."
-        ) from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}). {remedy}") from error
 
 
 def _synchronise(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import sealed
-from ..data import check_writable
+from ..data import as_output_error, check_writable
 from ..errors import ArtifactError, DataError, OutputError
 from .notes import tell
 
@@ -26,6 +26,7 @@ _NAME = re.compile(r"pushforward-(\d{1,12})\.checkpoint")
 _REMAINS = ".pushforward-*.checkpoint"
 _LOCK = "pushforward.lock"
 _KEPT = 2
+_REMEDY = "Choose another folder with --checkpoint."
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Checkpoints:
         Raises:
             OutputError: Another process has it, or it cannot be made.
         """
-        with _as_output_error(self.folder):
+        with as_output_error(self.folder, _REMEDY):
             self._place.mkdir(exist_ok=True)
             lock = _locked(self._place / _LOCK)
         if lock is None:
@@ -148,7 +149,7 @@ class Checkpoints:
             "progress": dict(snapshot.progress),
         }
         try:
-            with _as_output_error(self.folder):
+            with as_output_error(self.folder, _REMEDY):
                 self._place.mkdir(exist_ok=True)
                 number = max(map(_number, _checkpoints_in(self._place)), default=0) + 1
             path = self._place / f"pushforward-{number:06d}.checkpoint"
@@ -231,7 +232,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def _check_folder(self) -> None:
-        with _as_output_error(self.folder):
+        with as_output_error(self.folder, _REMEDY):
             if os.path.lexists(self._place) and not self._place.is_dir():
                 raise OutputError(f"{self.folder}: is no folder. Give a folder for the checkpoints.")
             if not self._place.parent.is_dir():
@@ -313,13 +314,3 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
 def _plain(value: Any) -> Any:
     """Return a value as JSON gives it back."""
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-@contextmanager
-def _as_output_error(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written ({error.strerror or error}). Choose another folder with --checkpoint."
-        ) from error
