@@ -31,7 +31,7 @@ def plot(
     with out.status(f"Reading {model}") as status:
         fitted = load_model(model)
         check_table(table)
-        from ..data import atomic_path, read_table, to_matrix
+        from ..data import read_table, to_matrix
 
         frame = read_table(table, [*fitted.schema.names, *fitted.schema.context_names])
         for columns in (fitted.schema.columns, fitted.schema.context):
@@ -40,8 +40,7 @@ def plot(
         status.update("Drawing")
         from ..report.plots import plot_fit
 
-        with atomic_path(output) as temporary:
-            plot_fit(fitted, frame, temporary)
+        plot_fit(fitted, frame, output)
     out.print(f"Saved {output}.", soft_wrap=True)
 
 
