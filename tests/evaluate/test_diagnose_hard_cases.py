@@ -11,6 +11,7 @@ from torch import Tensor
 from pushforward import Flow, diagnose
 from pushforward.configs import MODELS, NSFConfig
 from pushforward.distributions import DiagonalNormal
+from pushforward.evaluate.subject import prepare
 from pushforward.flows import build_flow
 from pushforward.transforms import Transform
 
@@ -81,6 +82,15 @@ def test_a_log_determinant_wrong_for_some_contexts_is_found_in_a_sorted_table(
     d = diagnose(Flow(WrongForSome(features, low, high), DiagonalNormal((features,))), x, context, rows=600)
     assert d.verdict == "broken" and d.blamed == ("transform (WrongForSome)",), d.text()
     assert "off by 2 nats" in d.findings[0].text
+
+
+def test_samples_are_looked_at_under_other_contexts_than_the_data() -> None:
+    x, context = torch.zeros(900, 100), torch.arange(900.0)[:, None]
+    flow = Flow(WrongForSome(100, -1.0, -1.0), DiagonalNormal((100,)))
+    subject = prepare(flow, x, context, 600, 0)
+    data, samples = (p.some(subject.few) for p in subject.points[:2])
+    assert data.context is not None and samples.context is not None
+    assert len(torch.cat([data.context, samples.context]).unique()) > 1.5 * subject.few
 
 
 @pytest.mark.parametrize("seed", range(6))
