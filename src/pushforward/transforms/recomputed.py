@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,93 +61,53 @@ class Recomputed(Transform):
         return self.transform.initialize(x, context)
 
 
-class Gradients(NamedTuple):
-    """What the backward pass of one layer gives.
-
-    Attributes:
-        x: The layer's input.
-        grad_x: The gradient of ``x``.
-        grad_context: The gradient of the context, or None.
-        parameters: The trained parameters of the layer, with their gradients; those that it does not use are left out.
-    """
-
-    x: Tensor
-    grad_x: Tensor
-    grad_context: Tensor | None
-    parameters: list[tuple[nn.Parameter, Tensor]]
-
-
-def pull_back(
-    part: Transform,
-    held: Tensor,
-    context: Tensor | None,
-    grad_y: Tensor,
-    grad_log: Tensor,
-    *,
-    reverse: bool,
-) -> Gradients:
-    """Compute one layer again, and take its gradients.
-
-    Args:
-        part: The layer.
-        held: Its output ``y`` if ``reverse``, else its input ``x``.
-        context: Contexts; their gradient is taken if they require one.
-        grad_y: The gradient of ``y``.
-        grad_log: The gradient of ``log_abs_det``.
-        reverse: Recover ``x`` from ``y``.
-    """
-    with torch.enable_grad():
-        given = None if context is None else context.detach().requires_grad_(context.requires_grad)
-        if reverse:
-            x, y, log_abs_det = part._reverse(held.detach(), given)
-        else:
-            x = held.detach().requires_grad_()
-            y, log_abs_det = part._forward(x, given)
-        wanted = [given] if given is not None and given.requires_grad else []
-        parameters = list(_trained([part]))
-        roots = [(t, g) for t, g in ((y, grad_y), (log_abs_det, grad_log)) if t.requires_grad]
-        grad_x, *grads = torch.autograd.grad(
-            [t for t, _ in roots], [x, *wanted, *parameters], [g for _, g in roots], allow_unused=True
-        )
-    grad_context = grads.pop(0) if wanted else None
-    found = [(p, g) for p, g in zip(parameters, grads, strict=True) if g is not None]
-    return Gradients(x.detach(), grad_x, grad_context, found)
-
-
 def _through(transform: Transform, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Map forward, the reversible layers between two others as one operation, the others one by one."""
+    """Map forward, with a tape for the layers between two that are not reversible."""
     total = x.new_zeros(x.shape[: x.ndim - len(transform.event_shape)])
     for reversible, run in groupby((part for _, part in walk(transform)), lambda part: part.reversible):
-        for parts in [tuple(run)] if reversible else [(part,) for part in run]:
-            given = context if any(part.context_shape is not None for part in parts) else None
-            x, log_abs_det = _Recompute.apply(parts, x, given, *_trained(parts))  # type: ignore[no-untyped-call]
+        parts, tape = list(run), _Tape()
+        for i, part in enumerate(parts):
+            keep = _NOTHING if reversible else _INPUT
+            if reversible and i == len(parts) - 1:
+                keep = _OUTPUT
+            given = None if part.context_shape is None else context
+            x, log_abs_det = _Recompute.apply(part, tape, keep, x, given, *_trained(part))  # type: ignore[no-untyped-call]
             total = total + log_abs_det
     return x, total
 
 
-def _trained(parts: Sequence[Transform]) -> Iterator[nn.Parameter]:
-    return iter(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))
+def _trained(part: Transform) -> list[nn.Parameter]:
+    return [p for p in part.parameters() if p.requires_grad]
+
+
+_NOTHING, _INPUT, _OUTPUT = range(3)
+
+
+class _Tape:
+    """The point between two layers that the backward pass has come to."""
+
+    point: Tensor
 
 
 class _Recompute(torch.autograd.Function):
-    """Layers that are all reversible, or one that is not; the parameters are arguments so that they get gradients."""
+    """One layer, which keeps its input, its output, or nothing where the layer after it recovers its output.
+
+    Its parameters are arguments so that they get gradients.
+    """
 
     @staticmethod
     def forward(
-        parts: tuple[Transform, ...], x: Tensor, context: Tensor | None, *parameters: nn.Parameter
+        part: Transform, tape: _Tape, keep: int, x: Tensor, context: Tensor | None, *parameters: nn.Parameter
     ) -> tuple[Tensor, Tensor]:
-        total = x.new_zeros(x.shape[: x.ndim - len(parts[0].event_shape)])
-        for part in parts:
-            x, log_abs_det = part._forward(x, context)
-            total = total + log_abs_det
-        return x, total
+        return part._forward(x, context)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        parts, x, context, *parameters = inputs
-        ctx.parts, ctx.parameters = parts, parameters
+        part, tape, keep, x, context, *parameters = inputs
+        ctx.part, ctx.tape, ctx.keep = part, tape, keep
+        kept = {_NOTHING: None, _INPUT: x, _OUTPUT: output[0]}[keep]
         # The parameters among them, so that one that is changed in between is noticed.
-        ctx.save_for_backward(output[0] if parts[0].reversible else x, context, *parameters)
+        ctx.save_for_backward(kept, context, *parameters)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, grad_log: Tensor) -> tuple[Tensor | None, ...]:
@@ -156,40 +115,43 @@ class _Recompute(torch.autograd.Function):
             raise ValueError(
                 "Recomputed has no gradients of gradients, and none in torch.func; use the transform inside it"
             )
-        held, context, *_ = ctx.saved_tensors
-        if context is not None:
-            context = context.detach().requires_grad_(ctx.needs_input_grad[2])
-        found: dict[nn.Parameter, Tensor] = {}
-        grad_context: Tensor | None = None
-        for part in reversed(ctx.parts):
-            held, grad_y, change, gradients = pull_back(
-                part, held, context, grad_y, grad_log, reverse=part.reversible
+        kept, context, *_ = ctx.saved_tensors
+        with torch.enable_grad():
+            if context is not None:
+                context = context.detach().requires_grad_(ctx.needs_input_grad[4])
+            if ctx.keep == _INPUT:
+                x = kept.detach().requires_grad_()
+                y, log_abs_det = ctx.part._forward(x, context)
+            else:
+                y = ctx.tape.point if kept is None else kept
+                x, y, log_abs_det = ctx.part._reverse(y.detach(), context)
+            ctx.tape.point = x.detach()
+            contexts = [context] if ctx.needs_input_grad[4] else []
+            roots = [(t, g) for t, g in ((y, grad_y), (log_abs_det, grad_log)) if t.requires_grad]
+            grad_x, *gradients = torch.autograd.grad(
+                [t for t, _ in roots],
+                [x, *contexts, *_trained(ctx.part)],
+                [g for _, g in roots],
+                allow_unused=True,
             )
-            if change is not None:
-                grad_context = change if grad_context is None else grad_context + change
-            for p, gradient in gradients:
-                found[p] = found[p] + gradient if p in found else gradient
-        return None, grad_y, grad_context, *(found.get(p) for p in ctx.parameters)
+        grad_context = gradients.pop(0) if contexts else None
+        return None, None, None, grad_x, grad_context, *gradients
 
     @staticmethod
     def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        parts: tuple[Transform, ...],
-        x: Tensor,
-        context: Tensor | None,
-        *parameters: nn.Parameter,
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Any
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         """Put the mapped dimension in front: it is one more batch dimension."""
-        _, x_dim, context_dim, *parameter_dims = in_dims
+        part, tape, keep, x, context, *parameters = inputs
+        _, _, _, x_dim, context_dim, *parameter_dims = in_dims
         if any(dim is not None for dim in parameter_dims):
             raise ValueError("Recomputed cannot be mapped over parameters; map the transform inside it")
-        batch = x.ndim - (x_dim is not None) - len(parts[0].event_shape)
+        batch = x.ndim - (x_dim is not None) - len(part.event_shape)
         x = x.expand(info.batch_size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
         if context is not None and context_dim is not None:
+            assert part.context_shape is not None
             context = context.movedim(context_dim, 0)
-            (event,) = {len(p.context_shape) for p in parts if p.context_shape is not None}
-            missing = batch - (context.ndim - 1 - event)
+            missing = batch - (context.ndim - 1 - len(part.context_shape))
             context = context.reshape(info.batch_size, *(1,) * missing, *context.shape[1:])
-        mapped = _Recompute.apply(parts, x, context, *parameters)  # type: ignore[no-untyped-call]
+        mapped = _Recompute.apply(part, tape, keep, x, context, *parameters)  # type: ignore[no-untyped-call]
         return mapped, (0, 0)
