@@ -19,7 +19,7 @@ class Recomputed(Transform):
     alone, and goes from its last layer to its first: :math:`x_k = f_k^{-1}(y_k)`, then :math:`f_k(x_k)` once more with
     a graph, then its gradients, and :math:`y_{k-1} = x_k`. A layer that is not ``reversible`` keeps its input, and
     computes the rest again. A coupling needs one pass of its network for both, so that a step costs about 4/3 of the
-    ordinary one. Gradients are the ordinary ones up to the rounding of the inverses, which adds up over the layers.
+    ordinary one where networks are large. Gradients are the ordinary ones up to the rounding of the inverses, which adds up over the layers.
 
     It has the layers of ``transform`` and no parameters of its own. It can be mapped by ``torch.func.vmap`` over points
     and contexts.
