@@ -38,9 +38,11 @@ def chart(figures: Sequence[Figure], path: Path, title: str) -> None:
         points = [(times, row) for times, row in own if times is not None]
         if points:
             x, y = zip(*points, strict=True)
-            axes.scatter(x, y, marker=mark, c=colour, s=size, label=NAMES.get(library, library), zorder=3)
+            top = 4 if library == "ours" else 3
+            axes.scatter(x, y, marker=mark, c=colour, s=size, label=NAMES.get(library, library), zorder=top)
     axes.axvline(1.0, color="#2471a3", linewidth=0.8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(rows)), [f"{task}  {call}" for task, call in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", which="both", linewidth=0.3)
@@ -50,7 +52,7 @@ def chart(figures: Sequence[Figure], path: Path, title: str) -> None:
     axes.set_title(title, fontsize=9)
     picture.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(path, dpi=110)
+    picture.savefig(path, dpi=100)
 
 
 def _of(figures: Sequence[Figure], row: tuple[str, str]) -> list[bool]:

@@ -30,5 +30,10 @@ def memory(
                 for column in columns:
                     yield Figure("memory", name, column, reason=str(why))
                 continue
-            yield Figure("memory", name, columns[0], MEGABYTES, [found["bytes"] / 1e6])
+            note = (
+                ""
+                if LIBRARIES[name].environment == "torch"
+                else "with the gradients of the layers that are done"
+            )
+            yield Figure("memory", name, columns[0], MEGABYTES, [found["bytes"] / 1e6], note=note)
             yield Figure("memory", name, columns[1], values=[1e3 * found["seconds"]])

@@ -29,8 +29,9 @@ def first(library: str, task: Task, call: str) -> None:
 def memory(library: str, task: Task) -> dict[str, float]:
     """Return how far a training step rises above what stays between steps, in bytes, and its seconds.
 
-    What stays are weights, gradients, the optimiser's state, code and the libraries' own buffers. Every larger block is
-    mapped and unmapped on its own in the steps that count, so that the resident memory is what is in use.
+    What stays are weights, the optimiser's state, code and the libraries' own buffers, and on torch the gradients: they
+    are not freed between these steps. Every larger block is mapped and unmapped on its own in the steps that count, so
+    that the resident memory is what is in use.
     """
     model = build(library, task)
     step = model.calls(task.batch)["train"]
@@ -40,6 +41,7 @@ def memory(library: str, task: Task) -> dict[str, float]:
         start = time.perf_counter()
         model.wait(step())
         seconds.append(time.perf_counter() - start)
+    model.keep_gradients()
     libc = ctypes.CDLL(None)
     libc.mallopt(_MMAP_THRESHOLD, 2**16)
     libc.mallopt(_TRIM_THRESHOLD, 2**16)

@@ -35,6 +35,10 @@ class Model(Protocol):
         """Return the calls to time, on ``batch`` rows; each returns its result."""
         ...
 
+    def keep_gradients(self) -> None:
+        """Let the gradients stay allocated from now on, where a library keeps them at all."""
+        ...
+
     def wait(self, result: object) -> None:
         """Return when a result is there."""
         ...

@@ -65,5 +65,8 @@ class Floor:
             sample = one_by_one
         return {"train": train, "log_prob": density, "sample": sample}
 
+    def keep_gradients(self) -> None:
+        """There are none."""
+
     def wait(self, result: object) -> None:
         """The CPU has its results at once."""

@@ -76,6 +76,9 @@ class JaxModel:
 
         return {"train": train, "log_prob": lambda: density(self._weights, x), "sample": sample}
 
+    def keep_gradients(self) -> None:
+        """They live within a step only."""
+
     def wait(self, result: object) -> None:
         """Block until the device is done."""
         jax.block_until_ready(result)

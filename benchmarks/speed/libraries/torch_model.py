@@ -42,14 +42,14 @@ class TorchModel:
         self._log_prob, self._sample = log_prob, sample
         weights = list(module.parameters())
         self.parameters = sum(p.numel() for p in weights)
-        self._optimiser = adam(weights)
+        self._optimiser, self._frees_gradients = adam(weights), True
 
     def calls(self, batch: int) -> dict[str, Call]:
         """Return the calls on ``batch`` rows of a standard normal."""
         x = torch.randn(batch, self.task.features, generator=torch.Generator().manual_seed(0))
 
         def train() -> Tensor:
-            self._optimiser.zero_grad()
+            self._optimiser.zero_grad(set_to_none=self._frees_gradients)
             loss = -self._log_prob(x).mean()
             loss.backward()
             self._optimiser.step()
@@ -64,6 +64,10 @@ class TorchModel:
             return self._sample(batch)
 
         return {"train": train, "log_prob": log_prob, "sample": sample}
+
+    def keep_gradients(self) -> None:
+        """Fill the gradients with zeros before a step, where they were freed so far."""
+        self._frees_gradients = False
 
     def wait(self, result: object) -> None:
         """The CPU has its results at once."""
