@@ -59,7 +59,7 @@ def diagnose(
     deviation = measures.deviation(subject)
     masses, latent = measures.masses(subject), measures.latent(subject)
     return Diagnosis(
-        dtype=str(subject.dtype).removeprefix("torch."),
+        dtype=subject.precision,
         eps=subject.eps,
         features=subject.features,
         given=subject.given,

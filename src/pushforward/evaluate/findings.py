@@ -11,7 +11,6 @@ import torch
 from . import measures
 from .layers import first_to_lose
 from .measures import Inside
-from .points import space_of
 from .subject import Subject
 from .verdict import (
     FORMULA,
@@ -143,7 +142,7 @@ def _digits(subject: Subject, inside: Inside, trips: Sequence[RoundTrip]) -> lis
 def _loss(
     subject: Subject, inside: Inside, trips: Sequence[RoundTrip], where: str, back: bool
 ) -> Finding | None:
-    half, name = math.sqrt(subject.eps), str(subject.dtype).removeprefix("torch.")
+    half, name = math.sqrt(subject.eps), subject.precision
     stretch = next(s for s in inside.stretches if s.where == where)
     trip = next(t for t in trips if t.where == where)
     loss, error = (stretch.lost_in_data, trip.data) if back else (stretch.lost_in_latent, trip.latent)
@@ -188,8 +187,7 @@ def _far(subject: Subject, where: str) -> str:
     data, samples = subject.points_of("data"), subject.samples
     if where != "data" or data is None:
         return ""
-    circles = subject.data_space.period.nonzero().flatten().tolist()
-    space = space_of(samples.z[samples.z.isfinite().all(1)], subject.features, circles)
+    space = subject.data_space.around(samples.z)
     away = ((data.z - space.centre).abs() / space.scale).where(space.period == 0, 0.0).amax(1)
     share = float((away > _FAR).double().mean())
     if share < _FAR_SHARE:
@@ -218,17 +216,18 @@ def _deviation(subject: Subject, inside: Inside, deviation: Deviation, cause: st
 
 
 def _mass(subject: Subject, masses: Sequence[Mass], cause: str) -> list[Finding]:
-    known = [m for m in masses if m.value is not None and m.error is not None]
+    known = [(m.value, m.error, m.method) for m in masses if m.value is not None and m.error is not None]
     if not known:
         return []
     # A quadrature comes with the smaller error; both must agree with 1.
-    worst = max(known, key=lambda m: abs(float(m.value or 0) - 1) / (float(m.error or 0) + MASS_DOUBTFUL))
-    value, error = float(worst.value or 0), float(worst.error or 0)
+    value, error, method = max(known, key=lambda m: abs(m[0] - 1) / (m[1] + MASS_DOUBTFUL))
     off = abs(value - 1)
     if off <= max(MASS_DOUBTFUL, MASS_ERRORS * error):
         return []
-    level = "broken" if off > max(MASS_BROKEN, MASS_ERRORS * error) else "doubtful"
-    text = f"the total mass is {value:.4g} ± {error:.2g} by {worst.method}, not 1"
+    level: Literal["broken", "doubtful"] = (
+        "broken" if off > max(MASS_BROKEN, MASS_ERRORS * error) else "doubtful"
+    )
+    text = f"the total mass is {value:.4g} ± {error:.2g} by {method}, not 1"
     if not cause:
         base = measures.base_mass(subject)
         name = f"base ({type(subject.exact.base).__name__})"
@@ -241,7 +240,7 @@ def _mass(subject: Subject, masses: Sequence[Mass], cause: str) -> list[Finding]
             )
             name = _whole(subject)
         cause = name
-    return [Finding("broken" if level == "broken" else "doubtful", text, cause)]
+    return [Finding(level, text, cause)]
 
 
 def _support(subject: Subject) -> list[Finding]:

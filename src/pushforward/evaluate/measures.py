@@ -14,7 +14,7 @@ from .jacobians import largest_singular_value
 from .latent import compare_latent, normal_scores
 from .layers import LayerCheck, Linearised, check_layer, pass_through
 from .mass import MOST_SAMPLED, grid_mass, not_sampled, sampled_mass
-from .points import Points, Space, cast, space_of, spread_out, supports
+from .points import Points, Space, cast, spread_out, supports
 from .subject import Subject
 from .verdict import Deviation, Latent, Layer, Mass, Quantiles, RoundTrip, Stretch
 
@@ -214,9 +214,7 @@ def _mass(subject: Subject, context: Tensor | None, data: Tensor | None) -> tupl
 
     drawn, held_out = z[_HELD_OUT:], z[:_HELD_OUT]
     known = drawn if data is None else torch.cat([drawn, data])
-    finite = known[known.isfinite().all(1)]
-    circles = subject.data_space.period.nonzero().flatten().tolist()
-    space = space_of(finite, subject.features, circles)
+    space = subject.data_space.around(known)
     result = [sampled_mass(density, known, held_out, space, generator)]
     if subject.features <= 2:
         result.append(grid_mass(density, known, space))

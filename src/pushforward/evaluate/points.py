@@ -43,6 +43,11 @@ class Space:
         away = torch.where(self.period > 0, 0.0, (b - self.centre).abs())
         return (difference.abs() / (self.scale + away)).amax(-1)
 
+    def around(self, points: Tensor) -> Space:
+        """Return the units that other points of the space, those of them that are finite, give."""
+        circles = self.period.nonzero().flatten().tolist()
+        return space_of(points[points.isfinite().all(1)], len(self.period), circles)
+
 
 @dataclass(frozen=True, slots=True)
 class Points:

@@ -69,6 +69,11 @@ class Subject:
         return self.flow.like.dtype
 
     @property
+    def precision(self) -> str:
+        """The name of that precision."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def eps(self) -> float:
         """Its rounding."""
         return float(torch.finfo(self.dtype).eps)
