@@ -117,7 +117,8 @@ def test_most_zeros_are_left_out_and_nothing_else() -> None:
         assert torch.equal(inside, from_columns)
         assert not layer.mask[rows][:, columns][~inside].any()
         assert inside.sum() <= 0.65 * inside.numel()
-    assert staircase(torch.ones(300, 300, dtype=torch.bool))[2] is None
+    for whole in (torch.ones(300, 300, dtype=torch.bool), torch.zeros(300, 300, dtype=torch.bool)):
+        assert staircase(whole)[2] is None
 
 
 @pytest.mark.parametrize("forbid", [False, True])

@@ -210,9 +210,26 @@ def test_weights_that_are_put_in_for_one_call_get_the_gradient() -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_network_of_many_blocks(activation: str) -> None:
     transform = build(Affine(), [(7 * i) % 20 for i in range(20)], [97, 61, 130], activation=activation)
-    y, context = inputs(transform)
-    with torch.no_grad():
-        assert_all_close(transform.inverse(y, context), loop(transform, y, context), 1e-9)
+    y, _ = inputs(transform)
+    y.requires_grad_()
+    found = []
+    for x, log_abs_det in (transform.inverse(y), loop(transform, y, None)):
+        total = x.cos().sum() + log_abs_det.sum()
+        found.append((x, log_abs_det, *torch.autograd.grad(total, [y, *transform.parameters()])))
+    assert_all_close(found[0], found[1], 1e-8)
+
+
+def test_a_root_is_found_in_full_precision_under_autocast() -> None:
+    transform = build(Affine(), [1, 0, 2], [8], context=CONTEXT).float()
+    y, context = (None if t is None else t.float() for t in inputs(transform))
+    assert y is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            without = transform.inverse(y, context)[0]
+        x = transform.inverse(y.requires_grad_(), context)[0]
+    assert torch.equal(x, without) and x.dtype == torch.float32
+    torch.testing.assert_close(x, loop(transform, y, context)[0], rtol=0.03, atol=0.03)
+    assert torch.isfinite(torch.autograd.grad(x.sum(), y)[0]).all()
 
 
 def test_a_loaded_order_counts() -> None:

@@ -39,7 +39,7 @@ def maf(config: MAFConfig, features: int, context_features: int = 0, periodic: S
 
     .. math:: y_i = x_i\, e^{s_i(x_{<i}, c)} + t_i(x_{<i}, c)
 
-    Densities cost one pass, samples one pass for each element.
+    Densities cost one pass; samples the arithmetic of about one, in one step for each element.
 
     Args:
         config: Sizes.
@@ -65,7 +65,7 @@ def iaf(config: IAFConfig, features: int, context_features: int = 0, periodic: S
 
     .. math:: x_i = y_i\, e^{s_i(y_{<i}, c)} + t_i(y_{<i}, c)
 
-    Samples cost one pass, densities of given points one pass for each element.
+    Samples cost one pass; densities of given points the arithmetic of about one, in one step for each element.
 
     Args:
         config: Sizes.

@@ -16,7 +16,7 @@ def nsf(config: NSFConfig, features: int, context_features: int = 0, periodic: S
     .. math:: y_i = \mathrm{RQS}\bigl(x_i;\ g_i(x_{<i}, c)\bigr)
 
     Angles get circular splines and a uniform base on the circle, and are seen by the networks through cosine and sine.
-    Densities cost one pass, samples one pass for each element.
+    Densities cost one pass; samples the arithmetic of about one, in one step for each element.
 
     Args:
         config: Sizes.

@@ -65,7 +65,7 @@ def staircase(mask: Tensor) -> tuple[Tensor, Tensor, Blocks | None]:
             by_column.append((seen, width, first))
             seen = width
     blocks = Blocks(tuple(by_row), tuple(by_column))
-    worth = sum((end - first) * width for first, end, width in by_row) < 0.9 * m * n
+    worth = 0 < sum((end - first) * width for first, end, width in by_row) < 0.9 * m * n
     return rows, columns, blocks if worth else None
 
 

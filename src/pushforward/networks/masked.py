@@ -48,7 +48,7 @@ class MaskedLinear(nn.Linear):
         """Apply the masked layer to ``x (..., in_features)``."""
         weight = self.folded()
         points = math.prod(x.shape[:-1])
-        if self._blocks is None or not pays(points, self.mask) or torch.is_autocast_enabled(x.device.type):
+        if self._blocks is None or not pays(points, self.mask) or _autocast(x.device.type):
             return F.linear(x, weight, self.bias)
         weight, bias = sort(sort(weight, self._rows, 0), self._columns), sort(self.bias, self._rows)
         product = block_product(sort(x.reshape(points, -1), self._columns), weight, bias, self._blocks)
@@ -63,6 +63,10 @@ class MaskedLinear(nn.Linear):
         self._factor = self.mask.to(self.weight)
         rows, columns, self._blocks = staircase(self.mask)
         self._rows, self._columns = permutation(rows), permutation(columns)
+
+
+def _autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _read_mask_again(layer: nn.Module, _: object) -> None:

@@ -95,23 +95,20 @@ def sweep(plan: Plan, layers: Sequence[tuple[Tensor, Tensor]], points: int, find
     columns = found if plan.plain else last.new_empty(len(plan.columns), points)
     values = [columns, *(_column(bias).expand(-1, points).clone() for _, bias in hidden)]
     weights = [weight for weight, _ in hidden]
-    done, since, ahead, share = [0] * len(values), [0] * len(values), 0, -1
+    done, since, ahead, share = [0] * len(values), [0] * len(values), 0, 0
     for number, stage in enumerate(plan.stages):
         if number >= ahead:
             # What is known now counts once for all stages until ``ahead``; a stage alone takes all in its own products.
             ahead = number + 1
             while ahead < len(plan.stages) and plan.stages[ahead].known[-1] - done[-1] <= _AHEAD:
                 ahead += 1
-            share = -1
-            since = [0] * len(values)
-            if ahead > number + 1:
-                since, share = [stage.known[0], *done[1:]], stage.first * each
-                top = plan.stages[ahead - 1]
-                for k, weight in enumerate(weights):
-                    new = slice(done[k + 1], top.known[k + 1])
-                    _add(values[k + 1][new], weight[new, : since[k]], values[k][: since[k]])
-                rows = last[share : top.end * each, : since[-1]]
-                output = torch.addmm(last_bias[share : top.end * each, None], rows, values[-1][: since[-1]])
+            top, share = plan.stages[ahead - 1], stage.first * each
+            since = [stage.known[0], *done[1:]] if ahead > number + 1 else [0] * len(values)
+            for k, weight in enumerate(weights):
+                new = slice(done[k + 1], top.known[k + 1])
+                _add(values[k + 1][new], weight[new, : since[k]], values[k][: since[k]])
+            output = last_bias[share : top.end * each, None].repeat(1, points)
+            _add(output, last[share : top.end * each, : since[-1]], values[-1][: since[-1]])
         for k, weight in enumerate(weights):
             first, end = done[k + 1], stage.known[k + 1]
             if end > first:
@@ -119,13 +116,9 @@ def sweep(plan: Plan, layers: Sequence[tuple[Tensor, Tensor]], points: int, find
                 _add(units, weight[first:end, below], values[k][below])
                 _activate(plan.activations[k], units)
                 done[k + 1] = end
-        first, end, known = stage.first * each, stage.end * each, stage.known[-1]
-        if share < 0:
-            parameters = torch.addmm(last_bias[first:end, None], last[first:end, :known], values[-1][:known])
-        else:
-            parameters = output[first - share : end - share]
-            if known > since[-1]:
-                parameters.addmm_(last[first:end, since[-1] : known], values[-1][since[-1] : known])
+        first, end, seen = stage.first * each, stage.end * each, slice(since[-1], stage.known[-1])
+        parameters = output[first - share : end - share]
+        _add(parameters, last[first:end, seen], values[-1][seen])
         x = find(number, parameters.unflatten(0, (-1, each)).permute(2, 0, 1)).t()
         found[stage.first : stage.end] = x
         if columns is not found:
@@ -158,36 +151,50 @@ def sweep_back(
     Returns:
         The gradients of all hidden units before their activation, for each layer, and of all parameters.
     """
-    each, ends = plan.parameters, plan.stages[-1].known
-    gradients = [given.new_zeros(s.shape) for s in slopes]
-    gradients.append(given.new_zeros(len(x) * each, x.shape[1]))
-    weights = [weight for weight, _ in layers]
+    each, weights = plan.parameters, [weight for weight, _ in layers]
+    # Of the input columns, the units of each layer and all parameters: those from ``low`` on have their gradient.
+    tops = [len(plan.columns), *plan.stages[-1].known[1:], len(x) * each]
+    sizes = [len(plan.columns), *(len(s) for s in slopes), len(x) * each]
+    gradients = [given.new_zeros(size, x.shape[1]) for size in sizes]
+    low, since, ahead = tops.copy(), tops, len(plan.stages)
 
-    def units(known: tuple[int, ...], above: Stage) -> None:
+    def collect(k: int, first: int, start: int, stop: int) -> Tensor:
+        """Add to the rows from ``first`` on what reaches them from some rows of the layer above."""
+        rows = gradients[k][first : low[k]]
+        _add(rows, weights[k][start:stop, first : low[k]].t(), gradients[k + 1][start:stop])
+        return rows
+
+    def units(known: Sequence[int]) -> None:
         for k in range(len(slopes), 0, -1):
-            first, end = known[k], above.known[k]
-            if end > first:
-                # The units of the layer above that see these, or the parameters that do.
-                start, stop = (known[k + 1], ends[k + 1]) if k < len(slopes) else (above.first * each, None)
-                product = weights[k][start:stop, first:end].t() @ gradients[k][start:stop]
-                gradients[k - 1][first:end] = product.mul_(slopes[k - 1][first:end])
+            if known[k] < low[k]:
+                collect(k, known[k], low[k + 1], since[k + 1]).mul_(slopes[k - 1][known[k] : low[k]])
+                low[k] = known[k]
 
-    above = plan.stages[-1]
-    for stage in reversed(plan.stages):
-        units(stage.known, above)
-        above = stage
-        first, end, start = stage.known[0], bisect_left(plan.columns, (stage.end,)), stage.known[1]
-        parts = weights[0][start : ends[1], first:end].t() @ gradients[0][start : ends[1]]
+    for number in reversed(range(len(plan.stages))):
+        stage = plan.stages[number]
+        if number < ahead:
+            # As in ``sweep``.
+            ahead, since = number, tops
+            while ahead and low[-2] - plan.stages[ahead - 1].known[-1] <= _AHEAD:
+                ahead -= 1
+            if ahead < number:
+                since = low.copy()
+                for k in range(len(weights)):
+                    collect(k, plan.stages[ahead].known[k], since[k + 1], tops[k + 1])
+        units(stage.known)
+        parts = collect(0, stage.known[0], low[1], since[1])
         reached = given[stage.first : stage.end].clone()
         if plan.plain:
             reached += parts
         else:
-            for (position, encoding), part in zip(plan.columns[first:end], parts, strict=True):
+            for (position, encoding), part in zip(plan.columns[stage.known[0] : low[0]], parts, strict=True):
                 slope = _SLOPE[encoding](x[position]) if encoding in _SLOPE else 1.0
                 reached[position - stage.first] += part * slope
         gradients[-1][stage.first * each : stage.end * each] = find(stage, reached)
-    units((0,) * len(ends), above)
-    return gradients
+        low[0], low[-1] = stage.known[0], stage.first * each
+    since = tops
+    units([0] * len(low))
+    return gradients[1:]
 
 
 def repeat(plan: Plan, layers: Sequence[tuple[Tensor, Tensor]], points: int, find: Find) -> Tensor:
