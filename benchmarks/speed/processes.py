@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -93,8 +94,11 @@ def run(command: list[str], setting: Setting, *, limit: float) -> str:
     except subprocess.TimeoutExpired:
         raise FailedError(f"more than {limit:.0f} s") from None
     if done.returncode:
-        last = done.stderr.strip().split("\n")[-1]
-        raise FailedError(last.rpartition("Cannot: ")[2])
+        lines = done.stderr.strip().split("\n")
+        last = [
+            line for line in lines if re.match(r"[\w.]+: ", line)
+        ] or lines  # the exception, without what follows
+        raise FailedError(last[-1].rpartition("Cannot: ")[2])
     return done.stdout.strip().split("\n")[-1]
 
 

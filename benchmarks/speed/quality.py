@@ -126,6 +126,7 @@ def zuko(task: Task, points: Points, target: float, started: float) -> Outcome:
 
 def flowjax(task: Task, points: Points, target: float, started: float) -> Outcome:
     """Train by ``flowjax.train.fit_to_data``, watched through its progress bar."""
+    import equinox as eqx
     import jax
     import jax.numpy as jnp
     from flowjax.train import fit_to_data, loops
@@ -162,7 +163,7 @@ def flowjax(task: Task, points: Points, target: float, started: float) -> Outcom
         show_progress=False,
     )
     reached = time.time() - started if epochs[-1] <= target else 0.0
-    density = jax.jit(flow.log_prob)
+    density = eqx.filter_jit(flow.log_prob)
     return reached, lambda held: -float(np.mean([density(part).mean() for part in np.split(held, 10)]))
 
 

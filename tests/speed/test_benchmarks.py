@@ -65,6 +65,15 @@ def test_what_the_floor_has_not_is_said() -> None:
         build("floor", TASKS["model-glow"])
 
 
+def test_constant_memory_trains_the_same_flow() -> None:
+    task = quick(deep(3))
+    steps = [build(name, task).calls(8)["train"] for name in ("ours", "ours_constant")]
+    for _ in range(3):
+        torch.testing.assert_close(*[step() for step in steps])
+    with pytest.raises(Cannot, match="depth"):
+        build("ours_constant", TASKS["maf"])
+
+
 def test_the_deep_flow_differs_in_depth_only() -> None:
     assert replace(deep(8), name="", layers=0) == replace(deep(128), name="", layers=0)
 

@@ -56,6 +56,7 @@ class Library:
 
 LIBRARIES: dict[str, Library] = {
     "ours": Library("torch", "pushforward", peer=False, distribution="pushforward"),
+    "ours_constant": Library("torch", "pushforward", peer=False),
     "zuko": Library("torch", "zuko", distribution="zuko"),
     "nflows": Library("torch", "nflows.flows", distribution="nflows"),
     "normflows": Library("torch", "normflows", distribution="normflows"),
@@ -67,6 +68,7 @@ LIBRARIES: dict[str, Library] = {
 }
 NAMES = {
     "ours": "pushforward",
+    "ours_constant": "pushforward, constant memory",
     "freia": "FrEIA",
     "flowjax": "FlowJAX",
     "floor": "matrix products",
