@@ -243,7 +243,7 @@ class Flow(nn.Module):
 
     def embed(self, context: Tensor | None) -> Tensor | None:
         """Return what transform and base take for preprocessed contexts."""
-        return context if self.embedding is None or context is None else self.embedding(context)
+        return context if self.embedding is None or context is None else self.embedding(context).to(context)
 
     def initialize(self, z: Tensor, context: Tensor | None = None) -> None:
         """Set data-dependent parameters from preprocessed training points and contexts."""

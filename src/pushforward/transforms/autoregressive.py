@@ -10,6 +10,7 @@ from ..networks.blocks import traced
 from ..networks.periodic import CircularFeatures
 from .base import Transform
 from .elementwise import ElementwiseMap
+from .precision import full_precision
 from .root import Root, Steps
 
 
@@ -66,9 +67,11 @@ class Autoregressive(Transform):
         return masked
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        y, log_derivative = self.map.forward(x, self.network(x, context))
+        # To the dtype of the points, should the network compute in a lower one.
+        y, log_derivative = self.map.forward(x, self.network(x, context).to(x))
         return y, log_derivative.sum(-1)
 
+    @full_precision
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         masked = self._masked
         batch = y.shape[:-1]

@@ -58,7 +58,8 @@ class Coupling(Transform):
         self.register_buffer("back", torch.argsort(torch.cat([stay, move])))
 
     def _map_parameters(self, fixed: Tensor, context: Tensor | None) -> Tensor:
-        output: Tensor = self.network(fixed, context)
+        # To the dtype of the points, should the network compute in a lower one.
+        output: Tensor = self.network(fixed, context).to(fixed)
         return output.reshape(*output.shape[:-1], len(self.move), self.map.parameters_each)
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

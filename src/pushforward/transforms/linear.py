@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .base import Transform
 from .elementwise import check_bound, limit
+from .precision import full_precision
 
 
 class Permutation(Transform):
@@ -104,11 +105,13 @@ class LULinear(Transform):
         upper = self.upper.triu(1) + torch.diag(self.sign * log_scale.exp())
         return lower, upper, log_scale.sum()
 
+    @full_precision
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         lower, upper, log_abs_det = self._factors()
         weight = (lower @ upper).index_select(0, self.permutation)
         return nn.functional.linear(x, weight, self.shift), log_abs_det.expand(x.shape[:-1])
 
+    @full_precision
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         lower, upper, log_abs_det = self._factors()
         rows = (y - self.shift).index_select(-1, torch.argsort(self.permutation)).reshape(-1, y.shape[-1])
@@ -155,8 +158,10 @@ class Orthogonal(Transform):
             q = q - 2.0 * torch.outer(q @ row, row)
         return q
 
+    @full_precision
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return x @ self.matrix().mT, x.new_zeros(x.shape[:-1])
 
+    @full_precision
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return y @ self.matrix(), y.new_zeros(y.shape[:-1])

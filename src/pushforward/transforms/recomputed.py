@@ -19,7 +19,8 @@ class Recomputed(Transform):
     alone, and goes from its last layer to its first: :math:`x_k = f_k^{-1}(y_k)`, then :math:`f_k(x_k)` once more with
     a graph, then its gradients, and :math:`y_{k-1} = x_k`. A layer that is not ``reversible`` keeps its input, and
     computes the rest again. A coupling needs one pass of its network for both, so that a step costs about 4/3 of the
-    ordinary one where networks are large. Gradients are the ordinary ones up to the rounding of the inverses, which adds up over the layers.
+    ordinary one where networks are large. Gradients are the ordinary ones up to the rounding of the inverses, which
+    adds up over the layers. ``torch.autocast`` has no effect here.
 
     It has the layers of ``transform`` and no parameters of its own. It can be mapped by ``torch.func.vmap`` over points
     and contexts.
@@ -99,7 +100,9 @@ class _Recompute(torch.autograd.Function):
     def forward(
         part: Transform, tape: _Tape, keep: int, x: Tensor, context: Tensor | None, *parameters: nn.Parameter
     ) -> tuple[Tensor, Tensor]:
-        return part._forward(x, context)
+        # Networks in a lower precision would not give twice the same.
+        with torch.autocast(x.device.type, enabled=False):
+            return part._forward(x, context)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -116,7 +119,7 @@ class _Recompute(torch.autograd.Function):
                 "Recomputed has no gradients of gradients, and none in torch.func; use the transform inside it"
             )
         kept, context, *_ = ctx.saved_tensors
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(grad_log.device.type, enabled=False):
             if context is not None:
                 context = context.detach().requires_grad_(ctx.needs_input_grad[4])
             if ctx.keep == _INPUT:

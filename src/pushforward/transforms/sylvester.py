@@ -12,6 +12,7 @@ from torch import Tensor
 from ..networks import ParameterSource
 from .base import Transform
 from .planar import bound_product, solve_tanh, tanh_slope
+from .precision import full_precision
 
 
 class _Parameters(NamedTuple):
@@ -100,11 +101,13 @@ class Sylvester(Transform):
         r = r + torch.diag_embed(diagonal * (scale - 1))
         return _Parameters(_reflect(v), r, inner, b.squeeze(-2), slope)
 
+    @full_precision
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         p = self._unpack(context)
         s = _rows(_rows(x, p.q), p.inner.mT) + p.b
         return x + _rows(torch.tanh(s), (p.q @ p.r).mT), tanh_slope(s, p.slope).log().sum(-1)
 
+    @full_precision
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         p = self._unpack(context)
         # What is left of Q^T y and of b once the elements found so far are moved to the other side.
