@@ -36,15 +36,30 @@ _ADVICE = "Try a smaller learning rate, or look for extreme values in the data."
 
 
 class TrainStep(nn.Module):
-    """A flow and an objective as one module whose ``forward`` is the loss, so that wrappers see all of it."""
+    """A flow and an objective as one module whose ``forward`` is the loss, so that wrappers see all of it.
 
-    def __init__(self, flow: Flow, objective: Callable[..., Tensor] = negative_log_likelihood) -> None:
+    Args:
+        flow: The flow.
+        objective: Called with the flow, points, contexts and weights.
+        precision: As in ``TrainConfig``.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        objective: Callable[..., Tensor] = negative_log_likelihood,
+        *,
+        precision: str = "float32",
+    ) -> None:
         super().__init__()
-        self.flow, self.objective = flow, objective
+        self.flow, self.objective, self.precision = flow, objective, precision
 
     def forward(self, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
         """Return the loss of a batch of preprocessed points."""
-        return self.objective(self.flow, z, context, weights)
+        if self.precision == "float32":
+            return self.objective(self.flow, z, context, weights)
+        with torch.autocast(z.device.type, torch.bfloat16):
+            return self.objective(self.flow, z, context, weights)
 
 
 def threads_for(flow: Flow, config: TrainConfig) -> int:
@@ -100,7 +115,7 @@ class Run:
         )
         trained = with_constant_memory(flow) if config.memory == "constant" else flow
         self._loss_of, self._stepper = self._fabric.setup(
-            TrainStep(trained), self._optimiser, move_to_device=False
+            TrainStep(trained, precision=config.precision), self._optimiser, move_to_device=False
         )
         self._average = Average(self._parameters, config.ema)
         self._valid = self._preprocessed_valid()
