@@ -82,7 +82,7 @@ def traced() -> bool:
 
 def block_product(x: Tensor, weight: Tensor, bias: Tensor, blocks: Blocks) -> Tensor:
     r"""Return :math:`x W^\top + b` for points ``(n, columns)``, taking what lies outside of the blocks as 0."""
-    if traced():
+    if traced() or not torch.is_grad_enabled():
         return _product(x, weight, bias, blocks)
     product: Tensor = _BlockProduct.apply(x, weight, bias, blocks)  # type: ignore[no-untyped-call]
     return product
@@ -157,7 +157,7 @@ class _Sorted(torch.autograd.Function):
 
 
 def _sorted(x: Tensor, order: Tensor, back: Tensor, dim: int) -> Tensor:
-    if traced():
+    if traced() or not torch.is_grad_enabled():
         return x.index_select(dim, order)
     result: Tensor = _Sorted.apply(x, order, back, dim)  # type: ignore[no-untyped-call]
     return result

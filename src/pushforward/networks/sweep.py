@@ -107,7 +107,7 @@ def sweep(plan: Plan, layers: Sequence[tuple[Tensor, Tensor]], points: int, find
             for k, weight in enumerate(weights):
                 new = slice(done[k + 1], top.known[k + 1])
                 _add(values[k + 1][new], weight[new, : since[k]], values[k][: since[k]])
-            output = last_bias[share : top.end * each, None].repeat(1, points)
+            output = last_bias[share : top.end * each, None].expand(-1, points).clone()
             _add(output, last[share : top.end * each, : since[-1]], values[-1][: since[-1]])
         for k, weight in enumerate(weights):
             first, end = done[k + 1], stage.known[k + 1]
