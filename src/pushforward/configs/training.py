@@ -43,6 +43,7 @@ class TrainConfig:
     seed: int = 0
     memory: str = "ordinary"
     precision: str = "float32"
+    compile: str = "auto"
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -61,6 +62,15 @@ class TrainConfig:
             raise ValueError(f"TrainConfig: weight_decay must not be negative, got {self.weight_decay}")
         if self.memory not in ("ordinary", "constant"):
             raise ValueError(f"TrainConfig: memory must be 'ordinary' or 'constant', got {self.memory!r}")
+        if self.compile not in ("auto", "always", "never"):
+            raise ValueError(
+                f"TrainConfig: compile must be 'auto', 'always' or 'never', got {self.compile!r}"
+            )
+        if self.compile == "always" and (self.memory, self.precision) != ("ordinary", "float32"):
+            raise ValueError(
+                "TrainConfig: compile='always' needs memory='ordinary' and precision='float32', got "
+                f"{self.memory!r} and {self.precision!r}"
+            )
         if self.precision not in ("float32", "bf16-mixed"):
             raise ValueError(
                 f"TrainConfig: precision must be 'float32' or 'bf16-mixed', got {self.precision!r}"

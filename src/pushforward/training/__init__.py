@@ -3,7 +3,7 @@
 from .checkpoints import Checkpoints
 from .loop import EpochRecord, TrainResult, train
 from .points import Points
-from .run import TrainStep
+from .step import TrainStep
 from .table import TableSplit, fit, fit_split, split_table
 
 __all__ = [

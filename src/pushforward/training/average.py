@@ -26,12 +26,15 @@ class Average:
         self.values = [p.detach().clone() for p in parameters] if decay else []
         self.updates = 0
 
+    def next_decay(self) -> float:
+        """Return the decay of the next update; young averages forget faster, so that the start leaves no trace."""
+        return min(self.decay, (2 + self.updates) / (11 + self.updates))
+
     def update(self) -> None:
-        """Move the average towards the parameters; young averages forget faster, so that the start leaves no trace."""
+        """Move the average towards the parameters."""
         if self.values:
+            torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - self.next_decay())
             self.updates += 1
-            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

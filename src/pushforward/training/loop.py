@@ -17,7 +17,8 @@ from ..errors import TerminatedError
 from ..flows import Flow
 from .checkpoints import Checkpoints
 from .points import Points
-from .run import Run, threads_for
+from .run import Run
+from .step import threads_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,53 +19,19 @@ from ..objectives import negative_log_likelihood
 from .average import Average
 from .blame import find_nonfinite
 from .checkpoints import Snapshot
+from .compiled import Compilation
 from .drift import find_drift, with_constant_memory
 from .environment import library_versions
 from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
 from .notes import tell
 from .points import Batch, Points, Preprocessed, fit_preprocess, preprocess
 from .schedule import Schedule
+from .step import TrainStep
 
 _MOST_SKIPPED_STEPS = 12
-# Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
-# one that is shared, where each of the many small operations waits for the slower thread.
-_ONE_THREAD_WORK = 1e8
 _STEPS_BETWEEN_DRIFTS = 100
 _DRIFT_ROWS = 32
 _ADVICE = "Try a smaller learning rate, or look for extreme values in the data."
-
-
-class TrainStep(nn.Module):
-    """A flow and an objective as one module whose ``forward`` is the loss, so that wrappers see all of it.
-
-    Args:
-        flow: The flow.
-        objective: Called with the flow, points, contexts and weights.
-        precision: As in ``TrainConfig``.
-    """
-
-    def __init__(
-        self,
-        flow: Flow,
-        objective: Callable[..., Tensor] = negative_log_likelihood,
-        *,
-        precision: str = "float32",
-    ) -> None:
-        super().__init__()
-        self.flow, self.objective, self.precision = flow, objective, precision
-
-    def forward(self, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
-        """Return the loss of a batch of preprocessed points."""
-        if self.precision == "float32":
-            return self.objective(self.flow, z, context, weights)
-        with torch.autocast(z.device.type, torch.bfloat16):
-            return self.objective(self.flow, z, context, weights)
-
-
-def threads_for(flow: Flow, config: TrainConfig) -> int:
-    """Return on how many threads to train: on one where a second gains next to nothing, else on torch's number."""
-    small = sum(p.numel() for p in flow.parameters()) * config.batch_size < _ONE_THREAD_WORK
-    return 1 if small else torch.get_num_threads()
 
 
 class Run:
@@ -133,6 +99,7 @@ class Run:
         self.notes: list[str] = []
         self._last_skip = ""
         self._drift: str | None = None
+        self.compilation = Compilation(flow, self._optimiser, self._average, config, self._note)
 
     # --- steps and epochs -----------------------------------------------------------------------------------------
 
@@ -152,6 +119,20 @@ class Run:
     def step(self, batch: Batch) -> None:
         """Move the weights by one batch, or skip it where its loss or gradient is not finite."""
         rate = self.config.learning_rate * self.schedule.factor() * 0.5**self._skipped
+        loss, norm = self._move(batch, rate)
+        if bool(torch.isfinite(norm + loss)):
+            self._loss_sum += loss
+            self._counted += 1
+        else:
+            self._skip(batch, bool(torch.isfinite(loss)), rate / 2)
+        self.schedule.steps += 1
+        self._batch += 1
+
+    def _move(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """Move the weights if loss and gradient are finite; return the loss and the gradient's norm."""
+        compiled = self.compilation.move(batch, rate, self.schedule) if self._pieces == 1 else None
+        if compiled is not None:
+            return compiled
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         loss = self._gradient(batch)
@@ -159,12 +140,7 @@ class Run:
         if bool(torch.isfinite(norm + loss)):
             self._stepper.step()
             self._average.update()
-            self._loss_sum += loss
-            self._counted += 1
-        else:
-            self._skip(batch, bool(torch.isfinite(loss)), rate / 2)
-        self.schedule.steps += 1
-        self._batch += 1
+        return loss, norm
 
     def end_epoch(self, asked: Callable[[], None]) -> None:
         """Validate, keep the weights if they are the best, and decide whether to go on.
@@ -202,6 +178,7 @@ class Run:
         Raises:
             TrainingError: There are none.
         """
+        self.compilation.end()
         if self._best is not None:
             self.flow.load_state_dict(self._best)
         elif self.stopped == "diverged":
@@ -346,6 +323,7 @@ class Run:
             "counted": self._counted,
             "skipped": self._skipped,
             "pieces": self._pieces,
+            "compiled": self.compilation.begun,
             "threads": torch.get_num_threads(),
             "averaged": self._average.updates,
             "best_epoch": self.best_epoch,
@@ -388,6 +366,8 @@ class Run:
             self.best_loss, self.stopped = p["best_loss"], p["stopped"]
             self.train_curve, self.valid_curve = list(p["train_curve"]), list(p["valid_curve"])
             self.notes = list(p["notes"])
+            if p["compiled"]:
+                self.compilation.begin()
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise ArtifactError(
                 f"the checkpoint does not fit the flow that it is for: {error}. Give the same as before, or start anew "

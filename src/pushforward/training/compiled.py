@@ -1,0 +1,237 @@
+"""A training step as one compiled graph: loss, gradient, clipping, AdamW and the moving average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from ..configs import TrainConfig
+from ..flows import Flow
+from ..transforms import (
+    ActNorm,
+    Additive,
+    Affine,
+    Autoregressive,
+    Chain,
+    Coupling,
+    Elementwise,
+    LULinear,
+    Orthogonal,
+    Permutation,
+    Scale,
+)
+from ..transforms.walk import walk
+from .average import Average
+from .points import Batch
+from .schedule import Schedule
+from .step import TrainStep
+
+# Where a step is so small that most of its time goes into calls, compilation halves it; from nothing it takes some
+# 20 s. A short beginning without shows at once that the training runs.
+_LEAST_STEPS, _STEPS_BEFORE, _MOST_WORK = 20_000, 100, 2e7
+_LAYERS = (ActNorm, Autoregressive, Chain, Coupling, Elementwise, LULinear, Orthogonal, Permutation)
+_MAPS = (Additive, Affine, Scale)
+
+
+def pays(flow: Flow, config: TrainConfig, rows: int, steps: int) -> bool:
+    """Return whether so many steps on so many rows each take less time compiled, the compilation included.
+
+    It depends on nothing that is measured, so that a run that is repeated decides the same. Splines have a kernel of
+    their own and would take minutes to compile; large products are as fast without.
+    """
+    parts = [part for _, part in walk(flow.transform)]
+    maps = [part.map for part in parts if isinstance(part, (Autoregressive, Coupling, Elementwise))]
+    return (
+        (config.memory, config.precision) == ("ordinary", "float32")
+        and config.precision == "float32"
+        and flow.base.device.type == "cpu"
+        and steps >= _LEAST_STEPS
+        and sum(p.numel() for p in flow.parameters()) * rows <= _MOST_WORK
+        and all(isinstance(part, _LAYERS) for part in parts)
+        and all(isinstance(each, _MAPS) for each in maps)
+    )
+
+
+class Compilation:
+    """Whether the steps of a run are compiled, and the compiled step.
+
+    Args:
+        flow: The flow.
+        optimiser: Its AdamW.
+        average: The moving average of its weights.
+        config: Settings; ``compile`` says what is wanted.
+        note: Called where nothing can be compiled here.
+
+    Attributes:
+        begun: Whether steps are compiled now, which a checkpoint keeps.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        optimiser: torch.optim.Optimizer,
+        average: Average,
+        config: TrainConfig,
+        note: Callable[[str], None],
+    ) -> None:
+        self._flow, self._optimiser, self._average = flow, optimiser, average
+        self._config, self._note = config, note
+        self._wanted = config.compile != "never"
+        self._step: CompiledStep | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether steps are compiled now."""
+        return self._step is not None
+
+    def begin(self) -> None:
+        """Compile the steps from here on."""
+        self._step = CompiledStep(
+            TrainStep(self._flow, precision=self._config.precision),
+            self._optimiser,
+            self._average,
+            self._config.clip_norm,
+        )
+
+    def end(self) -> None:
+        """Compile no more, and leave the flow as one that never was."""
+        if self._step is not None:
+            self._step.release()
+        self._step, self._wanted = None, False
+
+    def move(self, batch: Batch, rate: float, schedule: Schedule) -> tuple[Tensor, Tensor] | None:
+        """Move by one batch; return its loss and the gradient's norm, or None where steps are not compiled."""
+        always = self._config.compile == "always"
+        if self._step is None and self._wanted and (always or schedule.steps == _STEPS_BEFORE):
+            self._wanted = always or pays(
+                self._flow, self._config, len(batch), schedule.total - schedule.steps
+            )
+            if self._wanted:
+                self.begin()
+        if self._step is None:
+            return None
+        try:
+            loss, norm = self._step(batch, rate)
+        except RuntimeError as error:  # a compiler that is missing or fails shows at the first call
+            self.end()
+            self._note(
+                f"The steps could not be compiled: {' '.join(str(error).split())[:200]}. Training goes on without, "
+                "more slowly; compile='never' does not try."
+            )
+            return None
+        self._average.updates += bool(torch.isfinite(norm + loss))
+        return loss, norm
+
+
+class CompiledStep:
+    r"""Loss, gradient, clipping, AdamW and moving average of one batch, compiled by ``torch.compile`` into one graph.
+
+    Parameters, moments and averages become views of one vector each, so that everything but the loss is a handful of
+    operations on vectors. A step whose loss or gradient is not finite leaves them as they were. The first call
+    compiles, some 20 s for 8 small layers, a few where torch finds its cache on disk; all batches have one shape.
+
+    Args:
+        loss: A module ``(z, context, weights) -> loss``.
+        optimiser: AdamW with one group of all parameters of ``loss``; its state is carried on.
+        average: The moving average of the weights.
+        clip_norm: Largest norm of the gradient.
+
+    Raises:
+        RuntimeError: At the first call, where nothing can be compiled: no compiler, say.
+    """
+
+    def __init__(
+        self, loss: nn.Module, optimiser: torch.optim.Optimizer, average: Average, clip_norm: float
+    ) -> None:
+        named = dict(loss.named_parameters())
+        self._parameters, self._optimiser = list(named.values()), optimiser
+        group = optimiser.param_groups[0]
+        count = torch.zeros(())
+        for p in self._parameters:
+            state = optimiser.state[p]
+            count = state.get("step", count)
+            for name in ("exp_avg", "exp_avg_sq"):
+                state.setdefault(name, torch.zeros_like(p))
+        for p in self._parameters:
+            optimiser.state[p]["step"] = count
+        moments = [
+            _flatten([optimiser.state[p][name] for p in self._parameters])
+            for name in ("exp_avg", "exp_avg_sq")
+        ]
+        self._state = [_flatten([p.data for p in self._parameters], self._parameters), *moments, count]
+        self._flat_average = _flatten(average.values) if average.values else None
+        self._average = average
+        self._rate, self._forgets = torch.zeros(()), torch.zeros(())
+        step = _make_step(loss, list(named), [p.shape for p in self._parameters], group, clip_norm)
+        self._step = torch.compile(step, fullgraph=True, dynamic=False)
+
+    def __call__(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """Move by one batch at a learning rate; return its loss and the norm of its gradient."""
+        self._rate.fill_(rate)
+        self._forgets.fill_(1.0 - self._average.next_decay())
+        result: tuple[Tensor, Tensor] = self._step(
+            self._state,
+            self._flat_average,
+            self._rate,
+            self._forgets,
+            (batch.z, batch.context, batch.weights),
+        )
+        return result
+
+    def release(self) -> None:
+        """Give every parameter, and all that belongs to it, memory of its own again."""
+        for p in self._parameters:
+            p.data = p.data.clone()
+            state = self._optimiser.state[p]
+            state.update({name: t.clone() for name, t in state.items()})
+
+
+def _flatten(tensors: Sequence[Tensor], owners: Iterable[Tensor] | None = None) -> Tensor:
+    """Return all tensors in one vector, of which they (or their owners) become views."""
+    flat = torch.cat([t.detach().flatten() for t in tensors])
+    for owner, part, t in zip(
+        tensors if owners is None else owners, flat.split([t.numel() for t in tensors]), tensors, strict=True
+    ):
+        owner.data = part.view(t.shape)
+    return flat
+
+
+def _make_step(
+    loss: nn.Module, names: list[str], shapes: list[torch.Size], group: dict[str, Any], clip_norm: float
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    sizes = [shape.numel() for shape in shapes]
+    beta1, beta2 = group["betas"]
+
+    def loss_of(flat: Tensor, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
+        views = {n: part.view(s) for n, part, s in zip(names, flat.split(sizes), shapes, strict=True)}
+        value: Tensor = torch.func.functional_call(loss, views, (z, context, weights))
+        return value
+
+    def step(
+        state: list[Tensor],
+        average: Tensor | None,
+        rate: Tensor,
+        forgets: Tensor,
+        batch: tuple[Any, ...],
+    ) -> tuple[Tensor, Tensor]:
+        gradient, value = torch.func.grad_and_value(loss_of)(state[0], *batch)
+        norm = torch.linalg.vector_norm(gradient)
+        gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        moved = [t.clone() for t in state]
+        adamw(
+            [moved[0]], [gradient], [moved[1]], [moved[2]], [], [moved[3]],
+            foreach=False, capturable=True, amsgrad=False, beta1=beta1, beta2=beta2, lr=rate,
+            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+        )  # fmt: skip
+        if average is not None:
+            state, moved = [*state, average], [*moved, torch.lerp(average, moved[0], forgets)]
+        finite = torch.isfinite(norm + value)
+        for old, new in zip(state, moved, strict=True):
+            old.copy_(torch.where(finite, new, old))
+        return value, norm
+
+    return step

@@ -1,0 +1,49 @@
+"""One step of training: its loss, and on how many threads it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..configs import TrainConfig
+from ..flows import Flow
+from ..objectives import negative_log_likelihood
+
+# Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
+# one that is shared, where each of the many small operations waits for the slower thread.
+_ONE_THREAD_WORK = 1e8
+
+
+class TrainStep(nn.Module):
+    """A flow and an objective as one module whose ``forward`` is the loss, so that wrappers see all of it.
+
+    Args:
+        flow: The flow.
+        objective: Called with the flow, points, contexts and weights.
+        precision: As in ``TrainConfig``.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        objective: Callable[..., Tensor] = negative_log_likelihood,
+        *,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        self.flow, self.objective, self.precision = flow, objective, precision
+
+    def forward(self, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
+        """Return the loss of a batch of preprocessed points."""
+        if self.precision == "float32":
+            return self.objective(self.flow, z, context, weights)
+        with torch.autocast(z.device.type, torch.bfloat16):
+            return self.objective(self.flow, z, context, weights)
+
+
+def threads_for(flow: Flow, config: TrainConfig) -> int:
+    """Return on how many threads to train: on one where a second gains next to nothing, else on torch's number."""
+    small = sum(p.numel() for p in flow.parameters()) * config.batch_size < _ONE_THREAD_WORK
+    return 1 if small else torch.get_num_threads()
