@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cases import small_config
 from pushforward.configs import MAFConfig, NSFConfig, TrainConfig
 from pushforward.errors import TrainingError
 from pushforward.flows import build_flow
@@ -86,6 +87,28 @@ def test_what_a_row_needs_grows_with_the_model_and_not_with_its_weights() -> Non
     assert needed(6, 64) == pytest.approx(3 * needed(2, 64), rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["realnvp", "glow", "nsf-coupling", "maf", "nsf"])
+def test_what_a_row_needs_is_not_less_than_what_it_takes_in_a_large_batch(name: str) -> None:
+    flow = build_flow(small_config(name), 8)
+
+    def kept(rows: int) -> int:
+        storages: dict[int, int] = {}
+
+        def pack(t: Tensor) -> Tensor:
+            storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            loss = flow.log_prob(torch.randn(rows, 8)).mean()
+        assert loss.requires_grad
+        return sum(storages.values())
+
+    needed = bytes_per_row(TrainStep(flow), torch.randn(64, 8), None, None)
+    taken = (kept(1024) - kept(512)) / 512
+    # Small batches may go other ways, which need more; not much more, or batches would be cut for nothing.
+    assert 0.95 * taken <= needed <= 4 * taken
+
+
 def test_batches_are_cut_beforehand_where_they_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = build_flow(NSFConfig(layers=1, bins=4, hidden=(8,)), 2)
     x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
@@ -156,6 +179,7 @@ def test_the_limits_of_containers_are_seen_and_files_that_were_read_do_not_count
 _LIMITED = """
 import resource, sys, torch
 torch.set_num_threads(1)
+from cases import small_config
 from pushforward.configs import MAFConfig, TrainConfig
 from pushforward.flows import build_flow
 from pushforward.training import Points, train

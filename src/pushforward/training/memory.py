@@ -25,8 +25,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def bytes_per_row(step: nn.Module, z: Tensor, context: Tensor | None, weights: Tensor | None) -> float:
     """Return how many bytes each row of a batch adds to the most that a step keeps at once for its backward pass.
 
-    Measured as the difference between two small batches, so that the weights, which are kept once, do not count; on the
-    way back too, where a step with constant memory keeps the most.
+    Measured on a small batch, less whatever has the size of something that a still smaller one keeps: such are weights,
+    which are kept once. On the way back too, where a step with constant memory keeps the most.
 
     Args:
         step: Module ``(z, context, weights) -> loss``.
@@ -35,21 +35,22 @@ def bytes_per_row(step: nn.Module, z: Tensor, context: Tensor | None, weights: T
         weights: Their weights.
     """
     few = max(1, min(_PROBE_ROWS, len(z) // 2))
-    kept = []
-    for rows in (few, 2 * few):
-        ledger = _Ledger()
+    ledger = _Ledger(frozenset())
+    for rows in (few, max(2, 2 * few - 1)):  # 16 and 31, which rarely have sizes in common
+        ledger = _Ledger(frozenset(ledger.sizes))
         with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda kept: kept.tensor):
             loss = step(*(t if t is None else t[:rows].clone() for t in (z, context, weights)))
             torch.autograd.grad(loss, [p for p in step.parameters() if p.requires_grad], allow_unused=True)
-        kept.append(ledger.most)
-    return max(0.0, (kept[1] - kept[0]) / few)
+    return ledger.most / rows
 
 
 class _Ledger:
-    """The memory of tensors that are kept, each storage counted once, and the most of it so far."""
+    """The memory of tensors that are kept, each storage counted once, but for some sizes, and the most of it so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: frozenset[int]) -> None:
         self.most, self._now = 0, 0
+        self.sizes: set[int] = set()
+        self._ignored = ignored
         self._users: Counter[int] = Counter()
 
     def keep(self, tensor: Tensor) -> _Kept:
@@ -57,6 +58,9 @@ class _Ledger:
 
     def count(self, tensor: Tensor, change: int) -> None:
         storage = tensor.untyped_storage()
+        self.sizes.add(storage.nbytes())
+        if storage.nbytes() in self._ignored:
+            return
         before = self._users[storage.data_ptr()]
         self._users[storage.data_ptr()] = before + change
         self._now += storage.nbytes() * ((before + change > 0) - (before > 0))
