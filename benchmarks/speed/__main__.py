@@ -106,7 +106,7 @@ def _extras(
     return {
         "memory": lambda: memory(depths, libraries, setting, _say),
         "streaming": lambda: streaming(20_000 if small else options.rows, setting, _say),
-        "import": lambda: imports(libraries, setting, 1 if small else 5),
+        "import": lambda: imports(libraries, setting, repeats),
         "first": lambda: first_results(first, libraries, setting, repeats, _say),
         "quality": lambda: time_to_quality(libraries, setting, options.quick, _say),
     }
