@@ -1,6 +1,7 @@
 """Flows: a transform, a base, and one builder for each model of the literature."""
 
 from .build import build_flow
+from .compiling import compiles_well
 from .flow import Estimate, Flow
 from .glow import glow
 from .maf import iaf, made, maf
@@ -18,6 +19,7 @@ __all__ = [
     "Preprocess",
     "build_flow",
     "chunk_rows",
+    "compiles_well",
     "glow",
     "iaf",
     "made",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,10 @@ from ..distributions import Distribution
 from ..networks.shapes import Shape, check_context, check_event
 from ..surjections import Surjection
 from ..transforms import Transform
+from .compiling import compiled, compiles_well
 from .preprocess import Preprocess
+
+_COMPILED = ("log_prob_preprocessed", "_to_model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,30 @@ class Flow(nn.Module):
     def like(self) -> Tensor:
         """An empty tensor with the dtype and device that the model computes in."""
         return torch.empty(0, dtype=self.base.dtype, device=self.base.device)
+
+    def compile(self) -> None:
+        """Compile densities and samples with ``torch.compile``, each direction where that makes it faster.
+
+        That is where calls cost more than arithmetic: small couplings, linear maps and masked networks with affine
+        maps. Splines have a fused kernel already, and a direction that goes from element to element, such as samples
+        of MAF, stays as it is. The first call of each shape compiles, for seconds; results differ by rounding. Copies
+        of the flow are not compiled. Without a compiler there is one warning.
+
+        Example:
+            >>> from pushforward.configs import NICEConfig
+            >>> from pushforward.flows import build_flow
+            >>> flow = build_flow(NICEConfig(layers=2, hidden=(8,)), 2)
+            >>> flow.compile()  # from here on densities and samples are compiled when they are first asked for
+        """
+        if compiles_well(self.transform):
+            self.log_prob_preprocessed = compiled(self.log_prob_preprocessed)  # type: ignore[method-assign]
+        if compiles_well(self.transform, inverse=True):
+            self._to_model = compiled(self._to_model)  # type: ignore[method-assign]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is compiled belongs to this flow and not to a copy of it.
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {name: value for name, value in state.items() if name not in _COMPILED}
 
     # --- the user's side: units of the data ---------------------------------------------------------------------
 
@@ -194,7 +222,7 @@ class Flow(nn.Module):
         """
         with torch.no_grad():
             z, context = self._sample_base(shape, context, temperature, generator)
-            x, _ = self.transform.inverse(z, context)
+            x, _ = self._to_model(z, context)
             return self._leave(x)[0]
 
     def sample_and_log_prob(
@@ -212,7 +240,7 @@ class Flow(nn.Module):
             )
         with torch.no_grad():
             z, context = self._sample_base(shape, context, temperature, generator)
-            x, log_abs_det = self.transform.inverse(z, context)
+            x, log_abs_det = self._to_model(z, context)
             data, rest = self._leave(x)
             return data, self.base.log_prob(z, context) - log_abs_det - rest
 
@@ -231,7 +259,7 @@ class Flow(nn.Module):
         check_event(self, "latent", latent, self.transform.latent_shape)
         context = self._enter_context(context)
         latent = self._expand("latent", latent, context)
-        return self._leave(self.transform.inverse(latent, context)[0])[0]
+        return self._leave(self._to_model(latent, context)[0])[0]
 
     # --- the model's side: preprocessed space, where objectives work -----------------------------------------------
 
@@ -249,6 +277,11 @@ class Flow(nn.Module):
         """Set data-dependent parameters from preprocessed training points and contexts."""
         with torch.no_grad():
             self.transform.initialize(z, self.embed(context))
+
+    def _to_model(self, latent: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the preprocessed points that latents stand for, with the log-determinant."""
+        result: tuple[Tensor, Tensor] = self.transform.inverse(latent, context)
+        return result
 
     def _sample_base(
         self,

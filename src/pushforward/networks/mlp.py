@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from .shapes import need_context
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
-    "relu": nn.ReLU,
+    "relu": partial(nn.ReLU, inplace=True),  # its gradient needs the output only
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
@@ -103,11 +104,10 @@ class MLP(nn.Module):
         if self.first is None:
             assert self.context is not None
             h: Tensor = self.context(need_context(self, context))
-            h = h.expand(*torch.broadcast_shapes(h.shape[:-1], x.shape[:-1]), h.shape[-1])
         else:
             h = self.first(x)
             if self.context is not None:
                 h = h + self.context(need_context(self, context))
         for layer in self.rest:
             h = layer(h)
-        return h
+        return h.expand(*torch.broadcast_shapes(h.shape[:-1], x.shape[:-1]), h.shape[-1])

@@ -10,21 +10,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from ..configs import TrainConfig
-from ..flows import Flow
-from ..transforms import (
-    ActNorm,
-    Additive,
-    Affine,
-    Autoregressive,
-    Chain,
-    Coupling,
-    Elementwise,
-    LULinear,
-    Orthogonal,
-    Permutation,
-    Scale,
-)
-from ..transforms.walk import walk
+from ..flows import Flow, compiles_well
 from .average import Average
 from .points import Batch
 from .schedule import Schedule
@@ -33,26 +19,21 @@ from .step import TrainStep
 # Where a step is so small that most of its time goes into calls, compilation halves it; from nothing it takes some
 # 20 s. A short beginning without shows at once that the training runs.
 _LEAST_STEPS, _STEPS_BEFORE, _MOST_WORK = 20_000, 100, 2e7
-_LAYERS = (ActNorm, Autoregressive, Chain, Coupling, Elementwise, LULinear, Orthogonal, Permutation)
-_MAPS = (Additive, Affine, Scale)
 
 
 def pays(flow: Flow, config: TrainConfig, rows: int, steps: int) -> bool:
     """Return whether so many steps on so many rows each take less time compiled, the compilation included.
 
-    It depends on nothing that is measured, so that a run that is repeated decides the same. Splines have a kernel of
-    their own and would take minutes to compile; large products are as fast without.
+    It depends on nothing that is measured, so that a run that is repeated decides the same. Large products are as
+    fast without.
     """
-    parts = [part for _, part in walk(flow.transform)]
-    maps = [part.map for part in parts if isinstance(part, (Autoregressive, Coupling, Elementwise))]
     return (
         (config.memory, config.precision) == ("ordinary", "float32")
         and config.precision == "float32"
         and flow.base.device.type == "cpu"
         and steps >= _LEAST_STEPS
         and sum(p.numel() for p in flow.parameters()) * rows <= _MOST_WORK
-        and all(isinstance(part, _LAYERS) for part in parts)
-        and all(isinstance(each, _MAPS) for each in maps)
+        and compiles_well(flow.transform)
     )
 
 

@@ -102,7 +102,7 @@ def _gradients(steps: Steps, x: Tensor, layers: Sequence[Tensor], gradient: Tens
     for (weight, bias), activation in zip(hidden, plan.activations, strict=True):
         before = weight @ values[-1] + (bias[:, None] if bias.ndim == 1 else bias)
         with torch.enable_grad():
-            value = activation(before.requires_grad_())
+            value = activation(before.requires_grad_().clone())
             slopes.append(torch.autograd.grad(value.sum(), before)[0])
         values.append(value.detach())
     parameters = torch.addmm(last_bias[:, None], last, values[-1])
