@@ -28,9 +28,10 @@ def full_precision(direction: Direction[Owner]) -> Direction[Owner]:
 
     @wraps(direction)
     def exact(self: Owner, points: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not torch.is_autocast_enabled(points.device.type):
+        device = points.device.type
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
             return direction(self, points, context)
-        with torch.autocast(points.device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             return direction(self, points, context)
 
     return exact
