@@ -4,21 +4,48 @@ from __future__ import annotations
 
 import torch
 
-from pushforward.configs import MODELS, IAFConfig, MAFConfig, NSFConfig, RealNVPConfig
+from pushforward.configs import MODELS, IAFConfig, MAFConfig, NSFConfig, RealNVPConfig, TrainConfig
 from pushforward.distributions import DiagonalNormal
 from pushforward.flows import Flow, build_flow
 from pushforward.networks import MLP
+from pushforward.training import TrainStep
+from pushforward.training.average import Average
+from pushforward.training.compiled import CompiledStep, pays
+from pushforward.training.points import Batch
 from pushforward.transforms import Chain, Coupling, RationalQuadraticSpline
 
 from ..tasks import Task
-from .torch_model import TorchModel
+from . import Call
+from .torch_model import LEARNING_RATE, TorchModel, adam
+
+_STEPS = 50_000  # of a training long enough to be compiled
 
 
 def build(task: Task) -> TorchModel:
     """Build a task's flow."""
     torch.manual_seed(0)
     flow = make(task)
+    if pays(flow, TrainConfig(), task.batch, _STEPS):
+        flow.compile()
+        return CompiledModel(
+            task, flow, flow.log_prob, lambda n: flow.sample((n,)), note="compiled, as in a long training"
+        )
     return TorchModel(task, flow, flow.log_prob, lambda n: flow.sample((n,)))
+
+
+class CompiledModel(TorchModel):
+    """A flow whose steps, densities and samples are compiled, as the trainer does by itself and ``Flow.compile``."""
+
+    compiled = True
+
+    def calls(self, batch: int) -> dict[str, Call]:
+        """Return the calls on ``batch`` rows of a standard normal."""
+        x = torch.randn(batch, self.task.features, generator=torch.Generator().manual_seed(0))
+        step = CompiledStep(
+            TrainStep(self.module), adam(self.module.parameters()), Average([], 0.0), TrainConfig().clip_norm
+        )
+        rows = Batch(x, None, None, torch.arange(batch))
+        return super().calls(batch) | {"train": lambda: step(rows, LEARNING_RATE)}
 
 
 def make(task: Task) -> Flow:

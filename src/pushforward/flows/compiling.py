@@ -51,7 +51,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         nonlocal fast
-        if fast is None:
+        if fast is None or torch.compiler.is_compiling():
             return function(*args, **kwargs)
         try:
             return fast(*args, **kwargs)
