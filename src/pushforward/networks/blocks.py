@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .tracing import traced
+
 # Products run at full speed where a block begins at a multiple of this.
 _ALIGNED = 16
 # More blocks leave out more zeros, in products that are too small to run at full speed.
@@ -72,12 +74,6 @@ def staircase(mask: Tensor) -> tuple[Tensor, Tensor, Blocks | None]:
 def pays(points: int, mask: Tensor) -> bool:
     """Return whether so many points are enough for a product in blocks to be faster than one product."""
     return points * mask.shape[0] * mask.shape[1] >= _FEW
-
-
-def traced() -> bool:
-    """Return whether a compiler or a transform of ``torch.func`` follows every operation, so that none may hide."""
-    # The transforms have no public question to ask.
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def block_product(x: Tensor, weight: Tensor, bias: Tensor, blocks: Blocks) -> Tensor:

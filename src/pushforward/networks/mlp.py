@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .shapes import need_context
+from .stack import perceptron, serves
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -101,6 +102,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters for points ``x`` under ``context``."""
+        activations = [layer[0] for layer in self.rest]  # type: ignore[index]
+        if self.first is not None and activations and serves(x, activations):
+            linear = [self.first, *(layer[1] for layer in self.rest)]  # type: ignore[index]
+            seen = None if self.context is None else self.context(need_context(self, context))
+            return perceptron(x, [(layer.weight, layer.bias, None) for layer in linear], seen)
         if self.first is None:
             assert self.context is not None
             h: Tensor = self.context(need_context(self, context))

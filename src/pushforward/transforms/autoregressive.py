@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..networks import MaskedMLP
-from ..networks.blocks import traced
 from ..networks.periodic import CircularFeatures
+from ..networks.tracing import traced
 from .base import Transform
 from .elementwise import ElementwiseMap
 from .precision import full_precision

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from ...networks.tracing import traced
 from .build import library
 
 Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -46,13 +46,11 @@ def fused_spline(
         formula: The same map in torch, from which a gradient of the gradient is taken.
     """
     if (
-        torch.compiler.is_compiling()
+        traced()
         or u.dtype != torch.float32
         or parameters.dtype != torch.float32
         or u.device.type != "cpu"
         or u.numel() < _LEAST
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
     ):
         return None
     kernel = _kernel(bins, parameters.shape[-1] != 3 * bins - 1)
