@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..networks import ParameterSource
 from .base import Shape, Transform
+from .kernels import fused_affine
 
 
 class ElementwiseMap(nn.Module, ABC):
@@ -129,12 +130,20 @@ class Affine(ElementwiseMap):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Scale, then shift."""
+        fused = fused_affine(x, parameters, bound=self.bound, inverse=False, formula=self._formula)
+        return self._formula(x, parameters) if fused is None else fused
+
+    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift back, then scale back."""
+        fused = fused_affine(y, parameters, bound=self.bound, inverse=True, formula=self._invert_formula)
+        return self._invert_formula(y, parameters) if fused is None else fused
+
+    def _formula(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         shift, log_scale = parameters[..., 0], limit(parameters[..., 1], self.bound)
         y = x * log_scale.exp() + shift
         return y, log_scale.expand_as(y)
 
-    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift back, then scale back."""
+    def _invert_formula(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         shift, log_scale = parameters[..., 0], limit(parameters[..., 1], self.bound)
         x = (y - shift) * (-log_scale).exp()
         return x, -log_scale.expand_as(x)

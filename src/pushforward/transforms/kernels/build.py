@@ -15,6 +15,7 @@ from pathlib import Path
 
 _FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 _SECONDS = 120
+_warned: set[str] = set()
 
 
 @functools.cache
@@ -35,13 +36,14 @@ def library(source: str, *definitions: str) -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:
         return None
-    code = Path(__file__).with_name(source).read_bytes()
+    place = Path(__file__).parent
+    code = b"".join(path.read_bytes() for path in [place / source, *sorted(place.glob("*.h"))])
     flags = [*_FLAGS, _native(), *(f"-D{d}" for d in definitions)]
     key = hashlib.sha256(code + "\n".join([*flags, compiler, _processor()]).encode()).hexdigest()[:20]
     try:
         built = _folder() / f"{Path(source).stem}-{key}.so"
         if not built.exists():
-            _compile(compiler, flags, Path(__file__).with_name(source), built)
+            _compile(compiler, flags, place / source, built)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.SubprocessError) as error:
         _warn(f"{compiler} did not compile {source}: {_words(error)}")
@@ -93,9 +95,12 @@ def _folder() -> Path:
 
 
 def _warn(why: str) -> None:
+    if _warned:
+        return
+    _warned.add(why)
     warnings.warn(
-        f"{why}. Splines are computed without their fused kernel, with the same results and more slowly. Install a C "
-        "compiler, or set PUSHFORWARD_KERNELS=0 to be without it silently.",
+        f"{why}. Splines and affine maps are computed without fused kernels, with the same results and more slowly. "
+        "Install a C compiler, or set PUSHFORWARD_KERNELS=0 to be without them silently.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...networks.tracing import traced
 from .build import library
+from .calls import FLOAT, INT, LONG, POINTER, Formula, gradient_of_formula, serves
 
-Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-_LEAST = 128  # below so many elements torch's own calls are as fast
-_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
-_COMMON: list[Any] = [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, _LONG, _FLOAT, _FLOAT, _INT]
+_COMMON: list[Any] = [POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT, FLOAT, INT]
 
 
 def fused_spline(
@@ -45,15 +41,7 @@ def fused_spline(
         inverse: Map back.
         formula: The same map in torch, from which a gradient of the gradient is taken.
     """
-    if (
-        traced()
-        or u.dtype != torch.float32
-        or parameters.dtype != torch.float32
-        or u.device.type != "cpu"
-        or u.numel() < _LEAST
-    ):
-        return None
-    kernel = _kernel(bins, parameters.shape[-1] != 3 * bins - 1)
+    kernel = _kernel(bins, parameters.shape[-1] != 3 * bins - 1) if serves(u, parameters) else None
     if kernel is None:
         return None
     shape = torch.broadcast_shapes(u.shape, parameters.shape[:-1])
@@ -67,8 +55,8 @@ def fused_spline(
 def _kernel(bins: int, free_ends: bool) -> ctypes.CDLL | None:
     loaded = library("spline.c", f"BINS={bins}", *(["FREE_ENDS"] if free_ends else []))
     if loaded is not None:
-        loaded.spline_map.argtypes = [*_COMMON, _POINTER, _POINTER]
-        loaded.spline_gradient.argtypes = [*_COMMON, _POINTER, _POINTER, _POINTER, _POINTER]
+        loaded.spline_map.argtypes = [*_COMMON, POINTER, POINTER]
+        loaded.spline_gradient.argtypes = [*_COMMON, POINTER, POINTER, POINTER, POINTER]
         loaded.spline_map.restype = loaded.spline_gradient.restype = None
     return loaded
 
@@ -111,16 +99,7 @@ class _Spline(torch.autograd.Function):
     def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         u, parameters, tails, value = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # Somebody wants the gradient of this gradient.
-            needed = ctx.needs_input_grad[:2]
-            wanted = [t for t, need in zip((u, parameters), needed, strict=True) if need]
-            found = iter(
-                torch.autograd.grad(
-                    ctx.call.formula(u, parameters), wanted, (g_value, g_log), create_graph=True
-                )
-            )
-            g_u, g_p = (next(found) if need else None for need in needed)
-            return g_u, g_p, None, None
+            return *gradient_of_formula(ctx, ctx.call.formula, (u, parameters), (g_value, g_log)), None, None
         at_x = (value if ctx.call.inverse else u).contiguous()
         parameters = _evenly_spaced(parameters)
         g_value, g_log = g_value.contiguous(), g_log.contiguous()

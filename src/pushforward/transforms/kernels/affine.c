@@ -1,0 +1,33 @@
+/* Scale and shift y = x exp(s) + t with s = B tanh(raw / B), in one pass, with its gradient.
+
+   The formulas are those of ``Affine``, which is also what they are tested against. Parameters are pairs of t and raw. */
+
+#include "arithmetic.h"
+
+void affine_map(const float *in, const float *parameters, int64_t n, float bound, int32_t inverse, float *out,
+                float *log_derivative) {
+    float inverse_bound = 1.0f / bound, sign = inverse ? -1.0f : 1.0f;
+#pragma omp parallel for simd schedule(static) if (n > 16384)
+    for (int64_t i = 0; i < n; i++) {
+        float shift = parameters[2 * i], s = bound * hyperbolic_tangent(parameters[2 * i + 1] * inverse_bound);
+        float scale = exponential(sign * s);
+        out[i] = inverse ? (in[i] - shift) * scale : in[i] * scale + shift;
+        log_derivative[i] = sign * s;
+    }
+}
+
+/* From gradients with respect to value and log-derivative to those of the point and of shift and raw; ``x`` is the
+   point in the model's own direction: what went in, or came out of the inverse. */
+void affine_gradient(const float *x, const float *parameters, int64_t n, float bound, int32_t inverse,
+                     const float *g_value, const float *g_log, float *g_point, float *g_parameters) {
+    float inverse_bound = 1.0f / bound, sign = inverse ? -1.0f : 1.0f;
+#pragma omp parallel for simd schedule(static) if (n > 16384)
+    for (int64_t i = 0; i < n; i++) {
+        float t = hyperbolic_tangent(parameters[2 * i + 1] * inverse_bound);
+        float g = g_value[i] * exponential(sign * bound * t);
+        float of_s = inverse ? -g_value[i] * x[i] - g_log[i] : g * x[i] + g_log[i];
+        g_point[i] = g;
+        g_parameters[2 * i] = inverse ? -g : g_value[i];
+        g_parameters[2 * i + 1] = of_s * (1.0f - t * t);
+    }
+}

@@ -1,0 +1,83 @@
+"""The affine map's fused kernel as a function with a gradient."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .build import library
+from .calls import FLOAT, INT, LONG, POINTER, Formula, gradient_of_formula, serves
+
+_MOST_BOUND = 80.0  # beyond, the scale may overflow, which the kernel does not follow
+
+
+def fused_affine(
+    x: Tensor, parameters: Tensor, *, bound: float, inverse: bool, formula: Formula
+) -> tuple[Tensor, Tensor] | None:
+    """Return value and log-derivative of affine maps from the fused kernel; None where it does not serve.
+
+    Args:
+        x: Points, ``(*batch, D)``.
+        parameters: Shift and raw log-scale, ``(*batch, D, 2)``; batch dimensions broadcast.
+        bound: Largest log-scale.
+        inverse: Map back.
+        formula: The same map in torch, from which a gradient of the gradient is taken.
+    """
+    kernel = _kernel() if bound <= _MOST_BOUND and serves(x, parameters) else None
+    if kernel is None:
+        return None
+    shape = torch.broadcast_shapes(x.shape, parameters.shape[:-1])
+    result: tuple[Tensor, Tensor] = _Affine.apply(  # type: ignore[no-untyped-call]
+        x.expand(shape), parameters.expand(*shape, 2), kernel, (bound, inverse), formula
+    )
+    return result
+
+
+@functools.cache
+def _kernel() -> ctypes.CDLL | None:
+    loaded = library("affine.c")
+    if loaded is not None:
+        loaded.affine_map.argtypes = [POINTER, POINTER, LONG, FLOAT, INT, POINTER, POINTER]
+        loaded.affine_gradient.argtypes = [*loaded.affine_map.argtypes, POINTER, POINTER]
+        loaded.affine_map.restype = loaded.affine_gradient.restype = None
+    return loaded
+
+
+class _Affine(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        x: Tensor, parameters: Tensor, kernel: ctypes.CDLL, how: tuple[float, bool], formula: Formula
+    ) -> tuple[Tensor, Tensor]:
+        x, parameters = x.contiguous(), parameters.contiguous()
+        value, log_derivative = torch.empty_like(x), torch.empty_like(x)
+        kernel.affine_map(
+            x.data_ptr(), parameters.data_ptr(), x.numel(), *how, value.data_ptr(),
+            log_derivative.data_ptr(),
+        )  # fmt: skip
+        return value, log_derivative
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, parameters, ctx.kernel, ctx.how, ctx.formula = inputs
+        ctx.save_for_backward(x, parameters, output[0])
+
+    @staticmethod
+    def backward(
+        ctx: Any, g_value: Tensor, g_log: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        x, parameters, value = ctx.saved_tensors
+        rest = (None,) * 3
+        if torch.is_grad_enabled():
+            return *gradient_of_formula(ctx, ctx.formula, (x, parameters), (g_value, g_log)), *rest
+        x, parameters = (value if ctx.how[1] else x).contiguous(), parameters.contiguous()
+        g_value, g_log = g_value.contiguous(), g_log.contiguous()
+        g_point, g_parameters = torch.empty_like(x), torch.empty_like(parameters)
+        ctx.kernel.affine_gradient(
+            x.data_ptr(), parameters.data_ptr(), x.numel(), *ctx.how, g_value.data_ptr(),
+            g_log.data_ptr(), g_point.data_ptr(), g_parameters.data_ptr(),
+        )  # fmt: skip
+        return g_point, g_parameters, *rest
