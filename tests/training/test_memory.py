@@ -179,7 +179,6 @@ def test_the_limits_of_containers_are_seen_and_files_that_were_read_do_not_count
 _LIMITED = """
 import resource, sys, torch
 torch.set_num_threads(1)
-from cases import small_config
 from pushforward.configs import MAFConfig, TrainConfig
 from pushforward.flows import build_flow
 from pushforward.training import Points, train

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 _SHARE = 0.8
 # Beside what the backward pass needs, a step holds gradients and the temporaries of one operation.
 _OVERHEAD = 1.5
-_PROBE_ROWS = 16
+_PROBE_ROWS = 64
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -36,7 +36,7 @@ def bytes_per_row(step: nn.Module, z: Tensor, context: Tensor | None, weights: T
     """
     few = max(1, min(_PROBE_ROWS, len(z) // 2))
     ledger = _Ledger(frozenset())
-    for rows in (few, max(2, 2 * few - 1)):  # 16 and 31, which rarely have sizes in common
+    for rows in (few, max(2, 2 * few - 1)):  # 64 and 127, which rarely have sizes in common
         ledger = _Ledger(frozenset(ledger.sizes))
         with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda kept: kept.tensor):
             loss = step(*(t if t is None else t[:rows].clone() for t in (z, context, weights)))

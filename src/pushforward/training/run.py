@@ -227,7 +227,7 @@ class Run:
 
     def fit_pieces(self) -> None:
         """Cut the batches if their gradients would not fit into the memory that there is."""
-        some = preprocess(self.flow, self.train_points.first(32), torch.Generator().manual_seed(0)).points
+        some = preprocess(self.flow, self.train_points.first(128), torch.Generator().manual_seed(0)).points
         if len(some) < 2:
             return
         try:
