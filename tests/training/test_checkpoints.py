@@ -417,7 +417,7 @@ def test_a_run_resumed_with_another_number_of_threads_takes_the_one_that_it_had(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "_validate", validate)
-        patch.setattr("pushforward.training.run._ONE_THREAD_WORK", 0.0)
+        patch.setattr("pushforward.training.step._ONE_THREAD_WORK", 0.0)
         try:
             torch.set_num_threads(2)
             killed_after(8)

@@ -45,7 +45,7 @@ class CompiledModel(TorchModel):
             TrainStep(self.module), adam(self.module.parameters()), Average([], 0.0), TrainConfig().clip_norm
         )
         rows = Batch(x, None, None, torch.arange(batch))
-        return super().calls(batch) | {"train": lambda: step(rows, LEARNING_RATE)}
+        return super().calls(batch) | {"train": lambda: step(rows, LEARNING_RATE)[0]}
 
 
 def make(task: Task) -> Flow:
