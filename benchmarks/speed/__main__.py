@@ -44,29 +44,35 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in facts.items()) + "\n", flush=True)
     figures: list[Figure] = []
     tasks, parameters, versions = [_of(name, options) for name in options.only if name in TASKS], {}, {}
+
+    def keep() -> None:
+        """Write what there is so far, so that it stays where the run is interrupted."""
+        if options.output:
+            record = {
+                "environment": {**facts, "versions": dict(sorted(versions.items()))},
+                "tasks": {task.name: task.describe for task in tasks},
+                "parameters": parameters,
+                "figures": [f.record(figures) for f in figures],
+            }
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(as_json(record))
+        if options.chart and tasks:
+            title = f"{facts['processor']}, {options.threads} threads, float32, {facts['date']}"
+            chart(figures, options.chart, title)
+
     for task, found, counts, known in _timed(tasks, libraries, setting, options):
         figures += found
         parameters[task.name] = counts
         versions |= known
         _show(task.describe, found)
+        keep()
     for heading, measure in _extras(libraries, setting, options).items():
         if heading in options.only:
             found = list(measure())
             figures += found
             for title in dict.fromkeys(f.task for f in found):
                 _show(title, [f for f in found if f.task == title])
-    if options.output:
-        record = {
-            "environment": {**facts, "versions": dict(sorted(versions.items()))},
-            "tasks": {task.name: task.describe for task in tasks},
-            "parameters": parameters,
-            "figures": [f.record(figures) for f in figures],
-        }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(as_json(record))
-    if options.chart and tasks:
-        title = f"{facts['processor']}, {options.threads} threads, float32, {facts['date']}"
-        chart(figures, options.chart, title)
+            keep()
 
 
 def as_json(record: dict[str, Any]) -> str:

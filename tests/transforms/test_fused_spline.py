@@ -73,11 +73,20 @@ def test_every_shape_and_stride_of_the_parameters_gives_the_same(calls: list[int
     assert not one.is_contiguous()
     for got, want in zip(spline(x[:, 0], one), (value[:, 0], log_derivative[:, 0]), strict=True):
         assert torch.equal(got, want)
+    single = [t.detach().requires_grad_() for t in (x[:, :1], parameters[:, :1].transpose(0, 2).contiguous())]
+    apart = spline(single[0], single[1].transpose(0, 2))
+    assert torch.equal(apart[0][:, 0], value[:, 0])
+    got = torch.autograd.grad(apart[0].sum() + apart[1].sum(), single)
+    plain = [t.detach().requires_grad_() for t in (x, parameters)]
+    both = spline(*plain)
+    want = torch.autograd.grad(both[0][:, 0].sum() + both[1][:, 0].sum(), plain)
+    torch.testing.assert_close(got[0], want[0][:, :1])
+    torch.testing.assert_close(got[1].transpose(0, 2), want[1][:, :1])
     shared = spline(x, parameters[7])
     for row in (0, 299):
         for got, want in zip(shared, spline(x[row].expand(300, 3), parameters[7]), strict=True):
             assert torch.equal(got[row], want[0])
-    assert len(calls) == 5
+    assert len(calls) == 7
 
 
 def test_outside_and_not_a_number(calls: list[int]) -> None:

@@ -4,16 +4,29 @@
 
 #include "arithmetic.h"
 
-void affine_map(const float *in, const float *parameters, int64_t n, float bound, int32_t inverse, float *out,
-                float *log_derivative) {
-    float inverse_bound = 1.0f / bound, sign = inverse ? -1.0f : 1.0f;
+static inline void map(const float *in, const float *parameters, int64_t row, int64_t stride, int64_t n, float bound,
+                       float sign, float *out, float *log_derivative) {
+    float inverse_bound = 1.0f / bound;
 #pragma omp parallel for simd schedule(static) if (n > 16384)
     for (int64_t i = 0; i < n; i++) {
-        float shift = parameters[2 * i], s = bound * hyperbolic_tangent(parameters[2 * i + 1] * inverse_bound);
+        float shift = parameters[row * i];
+        float s = bound * hyperbolic_tangent(parameters[row * i + stride] * inverse_bound);
         float scale = exponential(sign * s);
-        out[i] = inverse ? (in[i] - shift) * scale : in[i] * scale + shift;
+        out[i] = sign < 0.0f ? (in[i] - shift) * scale : in[i] * scale + shift;
         log_derivative[i] = sign * s;
     }
+}
+
+/* Parameters are pairs, or lie ``stride`` apart, all of a kind next to each other. */
+void affine_map(const float *in, const float *parameters, int64_t row, int64_t stride, int64_t n, float bound,
+                int32_t inverse, float *out, float *log_derivative) {
+    float sign = inverse ? -1.0f : 1.0f;
+    if (row == 2 && stride == 1)
+        map(in, parameters, 2, 1, n, bound, sign, out, log_derivative);
+    else if (row == 1)
+        map(in, parameters, 1, stride, n, bound, sign, out, log_derivative);
+    else
+        map(in, parameters, row, stride, n, bound, sign, out, log_derivative);
 }
 
 /* From gradients with respect to value and log-derivative to those of the point and of shift and raw; ``x`` is the

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .build import library
-from .calls import FLOAT, INT, LONG, POINTER, Formula, gradient_of_formula, serves
+from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, gradient_of_formula, serves
 
 _MOST_BOUND = 80.0  # beyond, the scale may overflow, which the kernel does not follow
 
@@ -31,9 +31,10 @@ def fused_affine(
     if kernel is None:
         return None
     shape = torch.broadcast_shapes(x.shape, parameters.shape[:-1])
-    result: tuple[Tensor, Tensor] = _Affine.apply(  # type: ignore[no-untyped-call]
-        x.expand(shape), parameters.expand(*shape, 2), kernel, (bound, inverse), formula
-    )
+    inputs = x.expand(shape), parameters.expand(*shape, 2), kernel, (bound, inverse), formula
+    if not torch.is_grad_enabled():
+        return _Affine.forward(*inputs)
+    result: tuple[Tensor, Tensor] = _Affine.apply(*inputs)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -41,8 +42,9 @@ def fused_affine(
 def _kernel() -> ctypes.CDLL | None:
     loaded = library("affine.c")
     if loaded is not None:
-        loaded.affine_map.argtypes = [POINTER, POINTER, LONG, FLOAT, INT, POINTER, POINTER]
-        loaded.affine_gradient.argtypes = [*loaded.affine_map.argtypes, POINTER, POINTER]
+        rest: list[Any] = [LONG, FLOAT, INT, POINTER, POINTER]
+        loaded.affine_map.argtypes = [POINTER, POINTER, LONG, LONG, *rest]
+        loaded.affine_gradient.argtypes = [POINTER, POINTER, *rest, POINTER, POINTER]
         loaded.affine_map.restype = loaded.affine_gradient.restype = None
     return loaded
 
@@ -52,10 +54,11 @@ class _Affine(torch.autograd.Function):
     def forward(
         x: Tensor, parameters: Tensor, kernel: ctypes.CDLL, how: tuple[float, bool], formula: Formula
     ) -> tuple[Tensor, Tensor]:
-        x, parameters = x.contiguous(), parameters.contiguous()
+        x, parameters = x.contiguous(), evenly_spaced(parameters)
         value, log_derivative = torch.empty_like(x), torch.empty_like(x)
+        row, stride = parameters.stride()[-2:]
         kernel.affine_map(
-            x.data_ptr(), parameters.data_ptr(), x.numel(), *how, value.data_ptr(),
+            x.data_ptr(), parameters.data_ptr(), row, stride, x.numel(), *how, value.data_ptr(),
             log_derivative.data_ptr(),
         )  # fmt: skip
         return value, log_derivative

@@ -26,6 +26,15 @@ def serves(x: Tensor, parameters: Tensor) -> bool:
     )
 
 
+def evenly_spaced(parameters: Tensor) -> Tensor:
+    """Return the parameters such that there is one distance from element to element."""
+    if parameters.ndim > 2 and parameters.shape[-2] == 1:
+        parameters = parameters.squeeze(
+            -2
+        )  # one element of many points, as an autoregressive inverse finds it
+    return parameters if parameters.ndim == 2 and parameters.stride(0) > 0 else parameters.contiguous()
+
+
 def gradient_of_formula(
     ctx: Any, formula: Formula, inputs: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
 ) -> tuple[Tensor | None, Tensor | None]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .build import library
-from .calls import FLOAT, INT, LONG, POINTER, Formula, gradient_of_formula, serves
+from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, gradient_of_formula, serves
 
 _COMMON: list[Any] = [POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT, FLOAT, INT]
 
@@ -47,6 +47,8 @@ def fused_spline(
     shape = torch.broadcast_shapes(u.shape, parameters.shape[:-1])
     u, parameters = u.expand(shape), parameters.expand(*shape, parameters.shape[-1])
     call = _Call(kernel, minimum, offset, inverse, formula)
+    if not torch.is_grad_enabled():
+        return _Spline.forward(u, parameters, tails, call)
     result: tuple[Tensor, Tensor] = _Spline.apply(u, parameters, tails, call)  # type: ignore[no-untyped-call]
     return result
 
@@ -73,7 +75,7 @@ class _Call:
 
     def arguments(self, u: Tensor, parameters: Tensor, tails: Tensor) -> list[int | float]:
         """Return what both functions of the kernel take first; the caller keeps the tensors alive."""
-        row, stride = _strides(parameters)
+        row, stride = parameters.stride()[-2:]
         return [
             u.data_ptr(), parameters.data_ptr(), row, stride, tails.data_ptr(), tails.numel(), u.numel(),
             self.minimum, self.offset, self.inverse,
@@ -83,7 +85,7 @@ class _Call:
 class _Spline(torch.autograd.Function):
     @staticmethod
     def forward(u: Tensor, parameters: Tensor, tails: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
-        u, parameters = u.contiguous(), _evenly_spaced(parameters)
+        u, parameters = u.contiguous(), evenly_spaced(parameters)
         value, log_derivative = torch.empty_like(u), torch.empty_like(u)
         call.kernel.spline_map(
             *call.arguments(u, parameters, tails), value.data_ptr(), log_derivative.data_ptr()
@@ -101,21 +103,11 @@ class _Spline(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *gradient_of_formula(ctx, ctx.call.formula, (u, parameters), (g_value, g_log)), None, None
         at_x = (value if ctx.call.inverse else u).contiguous()
-        parameters = _evenly_spaced(parameters)
+        spaced = evenly_spaced(parameters)
         g_value, g_log = g_value.contiguous(), g_log.contiguous()
         g_point, g_parameters = torch.empty_like(at_x), at_x.new_empty(parameters.shape)
         ctx.call.kernel.spline_gradient(
-            *ctx.call.arguments(at_x, parameters, tails),
+            *ctx.call.arguments(at_x, spaced, tails),
             g_value.data_ptr(), g_log.data_ptr(), g_point.data_ptr(), g_parameters.data_ptr(),
         )  # fmt: skip
         return g_point, g_parameters, None, None
-
-
-def _evenly_spaced(parameters: Tensor) -> Tensor:
-    """Return the parameters such that there is one distance from element to element."""
-    return parameters if parameters.ndim == 2 and parameters.stride(0) > 0 else parameters.contiguous()
-
-
-def _strides(parameters: Tensor) -> tuple[int, int]:
-    """Return the distances from element to element and from parameter to parameter."""
-    return parameters.stride(-2), parameters.stride(-1)
