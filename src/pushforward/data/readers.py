@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz")
 """What the name of a table may end in."""
 
+_READ_AHEAD = 1 << 20  # bytes of a column
 _SIGNATURES = {
     b"PAR1": "a Parquet file",
     b"\x93NUMPY": "a NumPy array (.npy)",
@@ -159,7 +160,8 @@ def _open(path: Path, columns: Sequence[str] | None) -> pl.LazyFrame | _Array | 
     # Not by polars, which panics over many a damaged file, with a trace of its own.
     from pyarrow.parquet import ParquetFile
 
-    file = ParquetFile(path)
+    # Arrow would otherwise keep every row group that it has read ahead until the last is done.
+    file = ParquetFile(path, pre_buffer=False, buffer_size=_READ_AHEAD)
     taken = check_names(file.schema_arrow.names, columns, source=path)
     if file.metadata.num_rows == 0:
         raise DataError("no rows", source=path, remedy="Give a table with rows.")
