@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pushforward.transforms import Affine
-from pushforward.transforms.kernels import affine as kernel
+from pushforward.kernels import affine as kernel
 
 
 def inputs(rows: int, scale: float) -> tuple[Tensor, Tensor]:

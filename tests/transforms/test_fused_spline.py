@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pushforward.transforms import RationalQuadraticSpline
-from pushforward.transforms.kernels import build, fused_spline
-from pushforward.transforms.kernels import spline as kernel
+from pushforward.kernels import build, fused_spline
+from pushforward.kernels import spline as kernel
 
 KINDS = {
     "linear": {"bins": 8},

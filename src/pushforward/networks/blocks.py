@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .tracing import traced
+from ..kernels.tracing import traced
 
 # Products run at full speed where a block begins at a multiple of this.
 _ALIGNED = 16

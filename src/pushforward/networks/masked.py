@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .blocks import Blocks, block_product, pays, permutation, restore, sort, staircase
 from .mlp import check_widths, make_activation
 from .shapes import Shape, need_context
-from .stack import perceptron, serves
+from .stack import Stairs, perceptron, serves, stairs
 from .sweep import Plan, stages
 
 
@@ -29,6 +29,7 @@ class MaskedLinear(nn.Linear):
     """
 
     mask: Tensor
+    stairs: Stairs
     _factor: Tensor
     _rows: Tensor | None
     _columns: Tensor | None
@@ -48,18 +49,13 @@ class MaskedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the masked layer to ``x (..., in_features)``."""
         points = math.prod(x.shape[:-1])
-        weight, bias, blocks = self.parts(0 if _autocast(x.device.type) else points)
+        weight, bias, blocks = self._parts(0 if _autocast(x.device.type) else points)
         if blocks is None:
             return F.linear(x, weight, bias)
         product = block_product(sort(x.reshape(points, -1), self._columns), weight, bias, blocks)
         return restore(product, self._rows).reshape(*x.shape[:-1], -1)
 
-    @property
-    def orders(self) -> tuple[Tensor | None, Tensor | None]:
-        """In which orders the columns and the rows are sorted, as ``permutation`` gives them."""
-        return self._columns, self._rows
-
-    def parts(self, points: int) -> tuple[Tensor, Tensor, Blocks | None]:
+    def _parts(self, points: int) -> tuple[Tensor, Tensor, Blocks | None]:
         """Return weight and bias, and, where that pays for so many points, sorted and with their blocks."""
         weight = self.folded()
         if self._blocks is None or not pays(points, self.mask):
@@ -73,6 +69,7 @@ class MaskedLinear(nn.Linear):
     def _read_mask(self) -> None:
         # Numbers are multiplied by numbers three times as fast as by Booleans.
         self._factor = self.mask.to(self.weight)
+        self.stairs = stairs(self.mask)
         rows, columns, self._blocks = staircase(self.mask)
         self._rows, self._columns = permutation(rows), permutation(columns)
 
@@ -176,30 +173,12 @@ class MaskedMLP(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of every element of ``x`` under ``context``."""
         seen = None if self.context is None else self.context(need_context(self, context))
-        output = self._at_once(x, seen)
-        if output is None:
+        if serves(x, self.last.weight, (m for m in self.hidden if not isinstance(m, MaskedLinear))):
+            output = perceptron(x, [(m.folded(), m.bias, m.stairs) for m in self.layers], seen)
+        else:
             h: Tensor = self.first(x)
             output = self.last(self.hidden(h if seen is None else h + seen))
         return output.reshape(*output.shape[:-1], self.features, self.parameters_each)
-
-    def _at_once(self, x: Tensor, seen: Tensor | None) -> Tensor | None:
-        """Return the output by ``perceptron``; None where that does not serve."""
-        if not serves(x, (m for m in self.hidden if not isinstance(m, MaskedLinear))):
-            return None
-        points, layers = math.prod(x.shape[:-1]), []
-        given = made = None
-        for place, layer in enumerate(self.layers):
-            weight, bias, blocks = layer.parts(points)
-            columns, rows = (None, None) if blocks is None else layer.orders
-            if place == 0:
-                given, columns = columns, None
-            elif layer is self.last:
-                made, rows = rows, None
-            if columns is not None or rows is not None:
-                return None  # the units between two layers are not sorted, as under a mask of other making
-            layers.append((weight, bias, blocks))
-        output = perceptron(sort(x, given), layers, seen)
-        return restore(output, made)
 
     def plan(self, encodings: Sequence[str] = ()) -> Plan:
         """Return how the elements follow from each other, under the encodings of the columns, if they have any."""

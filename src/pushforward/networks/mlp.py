@@ -103,7 +103,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters for points ``x`` under ``context``."""
         activations = [layer[0] for layer in self.rest]  # type: ignore[index]
-        if self.first is not None and activations and serves(x, activations):
+        if self.first is not None and activations and serves(x, self.first.weight, activations):
             linear = [self.first, *(layer[1] for layer in self.rest)]  # type: ignore[index]
             seen = None if self.context is None else self.context(need_context(self, context))
             return perceptron(x, [(layer.weight, layer.bias, None) for layer in linear], seen)

@@ -1,27 +1,57 @@
-"""A whole perceptron with rectifiers as one operation: products into memory that is used again, nothing copied."""
+"""A whole perceptron with rectifiers as one operation, by a fused kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Blocks
-from .tracing import traced
-
-Layer = tuple[Tensor, Tensor, "Blocks | None"]
+from ..kernels import perceptron as kernel
+from ..kernels.tracing import traced
 
 
-def serves(x: Tensor, activations: Iterable[nn.Module]) -> bool:
-    """Return whether ``perceptron`` computes what layers with these activations give for points ``x``."""
+class Stairs(NamedTuple):
+    """Outside of which entries a masked weight is 0 and need not be read: below a staircase, if it is sorted.
+
+    Attributes:
+        reach: Number of columns, from the first on, that hold all entries of each row.
+        first: First row that has an entry in each column; the number of rows where none has.
+    """
+
+    reach: Tensor
+    first: Tensor
+
+
+Layer = tuple[Tensor, Tensor, Stairs | None]
+
+
+def stairs(mask: Tensor) -> Stairs:
+    """Return the stairs of a mask, ``(rows, columns)``.
+
+    Example:
+        >>> stairs(torch.tensor([[True, False], [False, False], [True, True]]))
+        Stairs(reach=tensor([1, 0, 2]), first=tensor([0, 2]))
+    """
+    mask = mask.cpu()
+    rows, columns = mask.shape
+    reach = (mask * torch.arange(1, columns + 1)).amax(1)
+    first = rows - (mask * torch.arange(rows, 0, -1)[:, None]).amax(0)
+    return Stairs(reach, first)
+
+
+def serves(x: Tensor, weight: Tensor, activations: Iterable[nn.Module]) -> bool:
+    """Return whether ``perceptron`` computes what layers like ``weight``, with these activations, give for points."""
     return (
-        x.device.type == "cpu"
+        x.device.type == weight.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and not traced()
         and all(isinstance(a, nn.ReLU) for a in activations)
+        and kernel.available()
     )
 
 
@@ -30,21 +60,20 @@ def perceptron(x: Tensor, layers: Sequence[Layer], context: Tensor | None = None
 
     Args:
         x: Points, ``(*batch, inputs)``.
-        layers: Weight, bias and, where the weight has such, blocks outside of which it counts as 0, of each layer.
+        layers: Weight, bias and, where the weight is masked, its stairs, of each layer.
         context: What is added before the first rectifier, ``(*context_batch, width)``.
     """
     batch, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
-    shape = (*batch, len(layers[-1][0]))
     if context is not None:
         width = context.shape[-1]
         one = context.numel() == width
         context = (context if one else context.expand(*batch, width)).reshape(-1, width)
-    weights, biases = [w for w, _, _ in layers], [b for _, b, _ in layers]
-    blocks = [s for _, _, s in layers]
-    if not torch.is_grad_enabled():
-        return _forward(x, context, weights, biases, blocks)[-1].reshape(shape)
-    result: Tensor = _Perceptron.apply(x, context, blocks, *weights, *biases)[-1]  # type: ignore[no-untyped-call]
-    return result.reshape(shape)
+    weights, biases, steps = zip(*layers, strict=True)
+    if torch.is_grad_enabled():
+        result: Tensor = _Perceptron.apply(x, context, steps, *weights, *biases)[-1]  # type: ignore[no-untyped-call]
+    else:
+        result = _forward(x, context, weights, biases, steps, keep=False)[-1]
+    return result.reshape(*batch, len(weights[-1]))
 
 
 def _formula(
@@ -62,84 +91,51 @@ def _forward(
     context: Tensor | None,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    blocks: Sequence[Blocks | None],
+    steps: Sequence[Stairs | None],
+    *,
+    keep: bool,
 ) -> list[Tensor]:
-    """Return what every layer gives, after the rectifier."""
-    results = [x.new_empty(len(x), len(w)) for w in weights]
-    for i, (weight, bias, stairs, out) in enumerate(zip(weights, biases, blocks, results, strict=True)):
-        if stairs is None:
-            torch.addmm(bias, x, weight.t(), out=out)
-        else:
-            for first, end, seen in stairs.rows:
-                torch.addmm(bias[first:end], x[:, :seen], weight[first:end, :seen].t(), out=out[:, first:end])
-        if i == 0 and context is not None:
-            out.add_(context)
-        x = out.relu_() if i < len(weights) - 1 else out
-    return results
-
-
-def _below(gradient: Tensor, weight: Tensor, stairs: Blocks | None) -> Tensor:
-    """Return the gradient of what a layer is given."""
-    if stairs is None:
-        return gradient @ weight
-    below = gradient.new_empty(len(gradient), weight.shape[1])
-    for first, end, row in stairs.columns:
-        torch.mm(gradient[:, row:], weight[row:, first:end], out=below[:, first:end])
-    below[:, stairs.columns[-1][1] :] = 0.0
-    return below
-
-
-def _of_weight(gradient: Tensor, given: Tensor, stairs: Blocks | None) -> Tensor:
-    if stairs is None:
-        return gradient.t() @ given
-    found = gradient.new_zeros(gradient.shape[1], given.shape[1])
-    for first, end, seen in stairs.rows:
-        torch.mm(gradient[:, first:end].t(), given[:, :seen], out=found[first:end, :seen])
-    return found
+    reach = [None if s is None else s.reach for s in steps]
+    return kernel.perceptron_forward(x, weights, biases, reach, context, keep=keep)
 
 
 class _Perceptron(torch.autograd.Function):
     @staticmethod
     def forward(
-        x: Tensor, context: Tensor | None, blocks: Sequence[Blocks | None], *parameters: Tensor
+        x: Tensor, context: Tensor | None, steps: Sequence[Stairs | None], *parameters: Tensor
     ) -> tuple[Tensor, ...]:
-        count = len(blocks)
-        return tuple(_forward(x, context, parameters[:count], parameters[count:], blocks))
+        count = len(steps)
+        return tuple(_forward(x, context, parameters[:count], parameters[count:], steps, keep=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, context, ctx.blocks, *parameters = inputs
+        x, context, ctx.steps, *parameters = inputs
         ctx.mark_non_differentiable(*output[:-1])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, context, *parameters, *output[:-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        count = len(ctx.blocks)
+        count = len(ctx.steps)
         x, context, *rest = ctx.saved_tensors
         weights, biases, results = rest[:count], rest[count : 2 * count], rest[2 * count :]
-        gradient = gradients[-1]
+        gradient, needed = gradients[-1], ctx.needs_input_grad
         if gradient is None:
             return (None,) * (3 + 2 * count)
         if torch.is_grad_enabled():
             # Somebody wants the gradient of this gradient.
             inputs = [x, context, None, *weights, *biases]
-            wanted = [t for t, need in zip(inputs, ctx.needs_input_grad, strict=True) if need]
+            wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
             value = _formula(x, context, weights, biases)
             found = iter(
                 torch.autograd.grad(value, wanted, gradient, create_graph=True, materialize_grads=True)
             )
-            return tuple(next(found) if need else None for need in ctx.needs_input_grad)
-        given, gradient = [x, *results], gradient.contiguous()
-        of_weights, of_biases = [], []
-        for i in range(count - 1, -1, -1):
-            of_weights.append(_of_weight(gradient, given[i], ctx.blocks[i]))
-            of_biases.append(gradient.sum(0))
-            if i:
-                gradient = _below(gradient, weights[i], ctx.blocks[i])
-                torch.ops.aten.threshold_backward.grad_input(gradient, given[i], 0.0, grad_input=gradient)
-        of_x = _below(gradient, weights[0], ctx.blocks[0]) if ctx.needs_input_grad[0] else None
-        of_context = gradient if ctx.needs_input_grad[1] else None
+            return tuple(next(found) if need else None for need in needed)
+        of_x, of_context, of_weights, of_biases = kernel.perceptron_backward(
+            x, weights, [None if s is None else s.first for s in ctx.steps], results, gradient,
+            of_x=needed[0], of_first=needed[1], of_parameters=any(needed[3:]),
+        )  # fmt: skip
         if of_context is not None and len(context) == 1:
-            of_context = of_biases[-1][None]
-        return of_x, of_context, None, *reversed(of_weights), *reversed(of_biases)
+            of_context = of_context.sum(0, keepdim=True)
+        nothing = [None] * count
+        return of_x, of_context, None, *(of_weights or nothing), *(of_biases or nothing)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..networks import MaskedMLP
 from ..networks.periodic import CircularFeatures
-from ..networks.tracing import traced
+from ..kernels.tracing import traced
 from .base import Transform
 from .elementwise import ElementwiseMap
 from .precision import full_precision

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..networks import ParameterSource
 from .base import Shape, Transform
-from .kernels import fused_affine
+from ..kernels import fused_affine
 
 
 class ElementwiseMap(nn.Module, ABC):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .elementwise import ElementwiseMap
-from .kernels import fused_spline
+from ..kernels import fused_spline
 
 TAILS = ("linear", "bounded", "circular")
 

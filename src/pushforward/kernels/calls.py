@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...networks.tracing import traced
+from .tracing import traced
 
 Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 POINTER, LONG, INT, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
