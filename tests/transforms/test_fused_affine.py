@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pushforward.transforms import Affine
 from pushforward.kernels import affine as kernel
+from pushforward.transforms import Affine
 
 
 def inputs(rows: int, scale: float) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pushforward.transforms import RationalQuadraticSpline
 from pushforward.kernels import build, fused_spline
 from pushforward.kernels import spline as kernel
+from pushforward.transforms import RationalQuadraticSpline
 
 KINDS = {
     "linear": {"bins": 8},

@@ -44,3 +44,17 @@ void affine_gradient(const float *x, const float *parameters, int64_t n, float b
         g_parameters[2 * i + 1] = of_s * (1.0f - t * t);
     }
 }
+
+/* The same as part of a larger pass, with parameters in pairs. */
+typedef struct { float bound; int32_t inverse; } affine;
+
+void affine_part(const void *how, const float *in, const float *parameters, int64_t n, float *out, float *log_derivative) {
+    const affine *a = how;
+    map(in, parameters, 2, 1, n, a->bound, a->inverse ? -1.0f : 1.0f, out, log_derivative);
+}
+
+void affine_part_gradient(const void *how, float *at, const float *parameters, int64_t n, float *g_value,
+                          const float *g_log, float *g_point, float *g_parameters) {
+    const affine *a = how;
+    affine_gradient(at, parameters, n, a->bound, a->inverse, g_value, g_log, g_point, g_parameters);
+}

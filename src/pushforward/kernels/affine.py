@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .build import library
 from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, gradient_of_formula, serves
+from .perceptron import Map, address
 
 _MOST_BOUND = 80.0  # beyond, the scale may overflow, which the kernel does not follow
 
@@ -36,6 +37,21 @@ def fused_affine(
         return _Affine.forward(*inputs)
     result: tuple[Tensor, Tensor] = _Affine.apply(*inputs)  # type: ignore[no-untyped-call]
     return result
+
+
+class _How(ctypes.Structure):
+    """``affine`` of the C source."""
+
+    _fields_: ClassVar = [("bound", FLOAT), ("inverse", INT)]
+
+
+@functools.cache
+def affine_kernel(bound: float, *, inverse: bool) -> Map | None:
+    """Return the map as part of a larger kernel; None where there is none."""
+    kernel = _kernel() if bound <= _MOST_BOUND else None
+    if kernel is None:
+        return None
+    return Map(address(kernel.affine_part), address(kernel.affine_part_gradient), _How(bound, inverse))
 
 
 @functools.cache

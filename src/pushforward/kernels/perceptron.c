@@ -4,7 +4,10 @@
    PANEL outputs, input after input, so that a tile of TILE points by PANEL outputs is summed up in registers. A weight
    that is masked to a staircase counts as 0 outside of it, and is not read there: row i has only its first ``reach[i]``
    columns, column j only the rows from ``first[j]`` on. What a point gives depends on no other point of the batch, and
-   the order of every sum on nothing but sizes, not on threads. NaN stays NaN. */
+   the order of every sum on nothing but sizes, not on threads. NaN stays NaN.
+
+   What the perceptron makes of some elements of a point may be the parameters of an elementwise map of others: with such
+   a ``part`` a coupling, or an autoregressive transform, is one pass in each direction of differentiation. */
 
 #include <omp.h>
 #include <stdint.h>
@@ -103,6 +106,69 @@ ALWAYS void product(enum kind kind, const float *x, int64_t points, int64_t inpu
     }
 }
 
+/* An elementwise map of n numbers, and what its gradient makes of those of values and log-derivatives. ``at`` is the
+   point in the model's own direction: what goes in, or comes out of the inverse. The gradient uses it and ``g_value`` up.
+   */
+typedef void (*map_of)(const void *how, const float *in, const float *parameters, int64_t n, float *out,
+                       float *log_derivative);
+typedef void (*gradient_of)(const void *how, float *at, const float *parameters, int64_t n, float *g_value,
+                            const float *g_log, float *g_point, float *g_parameters);
+
+/* Elements ``stay`` of a point (null: all) make the parameters under which its elements ``move`` (null: all) move. */
+typedef struct {
+    const void *how;
+    map_of map;
+    gradient_of gradient;
+    const int64_t *stay, *move;
+    int64_t features, moves;
+    float *fixed, *y, *log_abs_det; /* forward: the elements that stay, to be kept unless null; results */
+    const float *at, *g_y, *g_log;  /* backward */
+} part;
+
+ALWAYS void gather(const float *from, int64_t n, int64_t features, const int64_t *order, int64_t count, float *to) {
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < count; i++) to[r * count + i] = from[r * features + (order ? order[i] : i)];
+}
+
+/* Map the elements that move of n points; ``own`` has room for three numbers for each. */
+static void move(const part *c, const float *x, const float *parameters, int64_t n, float *own, float *y, float *log) {
+    int64_t size = n * c->moves;
+    float *in = own, *out = own + size, *each = out + size;
+    gather(x, n, c->features, c->move, c->moves, in);
+    c->map(c->how, in, parameters, size, out, each);
+    if (c->move) memcpy(y, x, n * c->features * sizeof(float));
+    for (int64_t r = 0; r < n; r++) {
+        float sum = 0.0f;
+        for (int64_t i = 0; i < c->moves; i++) {
+            y[r * c->features + (c->move ? c->move[i] : i)] = out[r * c->moves + i];
+            sum += each[r * c->moves + i];
+        }
+        log[r] = sum;
+    }
+}
+
+/* Its gradient: that of the parameters, and of the elements that move, which are left in ``own`` with room for four. */
+static const float *unmove(const part *c, int64_t row, const float *parameters, int64_t n, float *own, float *g_parameters) {
+    int64_t size = n * c->moves;
+    float *at = own, *g_value = own + size, *g_log = g_value + size, *g_point = g_log + size;
+    gather(c->at + row * c->features, n, c->features, c->move, c->moves, at);
+    gather(c->g_y + row * c->features, n, c->features, c->move, c->moves, g_value);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < c->moves; i++) g_log[r * c->moves + i] = c->g_log[row + r];
+    c->gradient(c->how, at, parameters, size, g_value, g_log, g_point, g_parameters);
+    return g_point;
+}
+
+/* Put the gradients of a point's elements together. */
+static void put(const part *c, int64_t row, int64_t n, const float *g_point, const float *g_fixed, int64_t fixed, float *g_x) {
+    g_x += row * c->features;
+    memcpy(g_x, c->g_y + row * c->features, n * c->features * sizeof(float));
+    for (int64_t r = 0; r < n; r++, g_x += c->features) {
+        for (int64_t i = 0; i < c->moves; i++) g_x[c->move ? c->move[i] : i] = g_point[r * c->moves + i];
+        for (int64_t i = 0; i < fixed; i++) g_x[c->stay ? c->stay[i] : i] += g_fixed[r * fixed + i];
+    }
+}
+
 static void *memory(int64_t bytes) { return aligned_alloc(64, (bytes + 127) / 64 * 64); }
 
 static int threads_for(int64_t points, int64_t layers, const int64_t *widths) {
@@ -133,11 +199,11 @@ static int64_t pack(const float *weight, const int64_t *reach, int64_t inputs, i
     return end;
 }
 
-/* Returns 1 where there is not enough memory. Of hidden layers, ``results`` are kept where they are not null; the last
-   has one. Contexts lie ``context_row`` apart. */
+/* Returns 1 where there is not enough memory. ``results`` of layers are kept where they are not null; without a part the
+   last has one. Contexts lie ``context_row`` apart. */
 int32_t perceptron_forward(const float *x, int64_t points, int64_t layers, const int64_t *widths,
                            const float *const *weights, const float *const *biases, const int64_t *const *reach,
-                           const float *context, int64_t context_row, float *const *results) {
+                           const float *context, int64_t context_row, float *const *results, const part *c) {
     int threads = threads_for(points, layers, widths);
     int64_t block = block_of(points), wide = widest(layers, widths), size = 0, count = 0;
     int64_t place[layers + 1], number[layers + 1];
@@ -146,7 +212,8 @@ int32_t perceptron_forward(const float *x, int64_t points, int64_t layers, const
         size += panels(widths[i + 1]) * PANEL * widths[i], count += panels(widths[i + 1]);
     }
     number[layers] = count;
-    float *packed = memory((size + threads * 2 * block * wide) * sizeof(float)), *scratch = packed + size;
+    int64_t own_size = block * (2 * wide + (c ? widths[0] + 3 * c->moves : 0)), features = c ? c->features : widths[0];
+    float *packed = memory((size + threads * own_size) * sizeof(float)), *scratch = packed + size;
     int64_t *end = memory(count * sizeof(int64_t));
     if (!packed || !end) return free(packed), free(end), 1;
 #pragma omp parallel num_threads(threads)
@@ -158,11 +225,16 @@ int32_t perceptron_forward(const float *x, int64_t points, int64_t layers, const
             int64_t j = (p - number[i]) * PANEL;
             end[p] = pack(weights[i], reach[i], widths[i], widths[i + 1], j, packed + place[i] + j * widths[i]);
         }
-        float *own = scratch + omp_get_thread_num() * 2 * block * wide;
+        float *own = scratch + omp_get_thread_num() * own_size, *more = own + 2 * block * wide;
 #pragma omp for schedule(dynamic)
         for (int64_t first = 0; first < points; first += block) {
             int64_t n = least(block, points - first);
-            const float *given = x + first * widths[0];
+            const float *given = x + first * features;
+            if (c && c->stay) {
+                float *fixed = c->fixed ? c->fixed + first * widths[0] : more + 3 * block * c->moves;
+                gather(given, n, features, c->stay, widths[0], fixed);
+                given = fixed;
+            }
             for (int64_t i = 0; i < layers; i++) {
                 int64_t in = widths[i], out = widths[i + 1];
                 float *to = results[i] ? results[i] + first * out : own + i % 2 * block * wide;
@@ -181,6 +253,8 @@ int32_t perceptron_forward(const float *x, int64_t points, int64_t layers, const
                     }
                 given = to;
             }
+            if (c)
+                move(c, x + first * features, given, n, more, c->y + first * features, c->log_abs_det + first);
         }
     }
     free(packed), free(end);
@@ -227,12 +301,13 @@ static void spread(const float *gradient, int64_t n, int64_t out, float *tiled, 
                 tiled[(t * points + r) * TILE + l] = o < out ? gradient[r * out + o] : 0.0f;
 }
 
-/* Returns 1 where there is not enough memory. ``results`` are those of the hidden layers, after the rectifier. ``g_x``,
-   and ``g_first``, the gradient of what the first layer gives, may be null; so may ``g_weights`` with ``g_biases``. */
+/* Returns 1 where there is not enough memory. ``results`` are those of all layers, after the rectifier; ``x`` is what the
+   first was given. ``gradient`` is of the last without a part. ``g_x``, and ``g_first``, the gradient of what the first
+   layer gives, may be null; so may ``g_weights`` with ``g_biases``. */
 int32_t perceptron_backward(const float *x, int64_t points, int64_t layers, const int64_t *widths,
                             const float *const *weights, const int64_t *const *first, const float *const *results,
                             const float *gradient, float *g_x, float *g_first, float *const *g_weights,
-                            float *const *g_biases) {
+                            float *const *g_biases, const part *c) {
     int threads = threads_for(points, layers, widths);
     int64_t block = block_of(points), wide = widest(layers, widths), chunk = least(points, CHUNK);
     int64_t blocks = (chunk + block - 1) / block, size = 0, count = 0, biases = 0, lowest = g_x ? 0 : 1;
@@ -243,7 +318,8 @@ int32_t perceptron_backward(const float *x, int64_t points, int64_t layers, cons
         count += panels(in), biases += out;
         size += panels(in) * PANEL * out + (g_weights ? tiles(out) * TILE * chunk : 0);
     }
-    int64_t spare = (2 * block * wide + PANEL - 1) / PANEL * PANEL, own_size = spare + chunk * PANEL;
+    int64_t moving = c ? block * (4 * c->moves + widths[layers] + widths[0]) : 0;
+    int64_t spare = (2 * block * wide + moving + PANEL - 1) / PANEL * PANEL, own_size = spare + chunk * PANEL;
     float *space = memory((size + biases * blocks + threads * own_size) * sizeof(float)), *rest = space;
     int64_t *from = memory(count * sizeof(int64_t));
     if (!space || !from) return free(space), free(from), 1;
@@ -258,7 +334,8 @@ int32_t perceptron_backward(const float *x, int64_t points, int64_t layers, cons
     float *parts = rest;
 #pragma omp parallel num_threads(threads)
     {
-        float *own = scratch + omp_get_thread_num() * own_size;
+        float *own = scratch + omp_get_thread_num() * own_size, *more = own + 2 * block * wide;
+        float *of_map = c ? more + 4 * block * c->moves : own, *of_fixed = c ? of_map + block * widths[layers] : own;
 #pragma omp for schedule(static)
         for (int64_t p = 0; p < count; p++) {
             int64_t i = 0;
@@ -277,14 +354,15 @@ int32_t perceptron_backward(const float *x, int64_t points, int64_t layers, cons
 #pragma omp for schedule(dynamic)
             for (int64_t at = 0; at < now; at += block) {
                 int64_t n = least(block, now - at), row = begin + at;
-                const float *g = gradient + row * widths[layers];
+                const float *g = c ? of_map : gradient + row * widths[layers], *of_point = 0;
+                if (c) of_point = unmove(c, row, results[layers - 1] + row * widths[layers], n, more, of_map);
                 for (int64_t i = layers - 1; i >= 0; i--) {
                     const layer *l = all + i;
                     if (g_weights)
                         spread(g, n, l->out, l->spread + at * TILE, now, parts + at / block * biases + l->part);
                     if (i == 0 && g_first) memcpy(g_first + row * l->out, g, n * l->out * sizeof(float));
                     if (i < lowest) break;
-                    float *below = i ? own + i % 2 * block * wide : g_x + row * l->in;
+                    float *below = i ? own + i % 2 * block * wide : c ? of_fixed : g_x + row * l->in;
                     if (i)
                         product(MASK, g, n, l->out, l->packed, from + l->from, 0, 0, results[i - 1] + row * l->in, below,
                                 l->in);
@@ -292,6 +370,7 @@ int32_t perceptron_backward(const float *x, int64_t points, int64_t layers, cons
                         product(LINEAR, g, n, l->out, l->packed, from + l->from, 0, 0, 0, below, l->in);
                     g = below;
                 }
+                if (c && g_x) put(c, row, n, of_point, g, widths[0], g_x);
             }
 #pragma omp for schedule(dynamic)
             for (int64_t p = 0; p < (g_weights ? count + layers : 0); p++) {

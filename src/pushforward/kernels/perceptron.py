@@ -1,4 +1,4 @@
-"""The perceptron's fused kernel: calls with tensors."""
+"""The perceptron's fused kernel, alone or with the elementwise map that it gives parameters to: calls with tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import ctypes
 import functools
 import platform
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,16 +19,93 @@ from .calls import LONG, POINTER
 _MACHINES = {"x86_64", "AMD64"}
 
 
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A kernel's elementwise map.
+
+    Attributes:
+        forward: Address of the function that maps.
+        gradient: Address of that of its gradient.
+        how: What both are given beside numbers.
+        owner: What must live as long as ``how``.
+    """
+
+    forward: int
+    gradient: int
+    how: ctypes.Structure
+    owner: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which elements of a point move, under parameters that the perceptron makes of which others.
+
+    Attributes:
+        map: How they move.
+        stay: Numbers of those that the perceptron is given, int64; None: all.
+        move: Numbers of those that move, int64; None: all.
+        inverse: Whether ``map`` is the inverse of the model's own direction.
+    """
+
+    map: Map
+    stay: Tensor | None
+    move: Tensor | None
+    inverse: bool
+
+
+class _Part(ctypes.Structure):
+    """``part`` of the C source."""
+
+    _fields_: ClassVar = [
+        *((name, POINTER) for name in ("how", "map", "gradient", "stay", "move")),
+        ("features", LONG),
+        ("moves", LONG),
+        *((name, POINTER) for name in ("fixed", "y", "log_abs_det", "at", "g_y", "g_log")),
+    ]
+
+
 def available() -> bool:
     """Return whether there is a kernel on this machine."""
     return _kernel() is not None
 
 
+def address(function: Any) -> int:
+    """Return the address of a function of a loaded library."""
+    value = ctypes.cast(function, POINTER).value
+    assert value is not None
+    return value
+
+
+class Layers(NamedTuple):
+    """The layers of a perceptron.
+
+    Attributes:
+        weights: ``(outputs, inputs)`` of every layer.
+        biases: ``(outputs,)`` of every layer.
+        reach: How many of its first columns each row of a masked weight has, int64; None: all.
+        first: The first row that has each column of a masked weight, int64; None: row 0.
+    """
+
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
+    reach: Sequence[Tensor | None]
+    first: Sequence[Tensor | None]
+
+
+class Wanted(NamedTuple):
+    """Whether the gradients of points, of what the first layer gives, of weights and biases are wanted."""
+
+    x: bool
+    first: bool
+    parameters: bool
+
+
+Gradients = tuple[Tensor | None, Tensor | None, list[Tensor] | None, list[Tensor] | None]
+
+
 def perceptron_forward(
     x: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    reach: Sequence[Tensor | None],
+    layers: Layers,
     context: Tensor | None,
     *,
     keep: bool,
@@ -36,70 +114,148 @@ def perceptron_forward(
 
     Args:
         x: Points, ``(points, inputs)``, float32 as everything else, on the CPU.
-        weights: ``(outputs, inputs)`` of every layer.
-        biases: ``(outputs,)`` of every layer.
-        reach: How many of its first columns each row of a weight has, int64; None: all.
+        layers: Weights and biases.
         context: What is added before the first rectifier, ``(points, width)`` or ``(1, width)``; None: nothing.
         keep: Return what the hidden layers give as well.
     """
-    x, weights, biases = x.contiguous(), *_contiguous(weights, biases)
-    results = [x.new_empty(len(x), len(w)) for w in (weights if keep else weights[-1:])]
-    context = None if context is None else context.contiguous()
-    row = 0 if context is None or len(context) == 1 else context.shape[1]
-    hidden: list[Tensor | None] = [None] * (len(weights) - len(results))
-    _check(
-        _loaded().perceptron_forward(
-            x.data_ptr(), len(x), len(weights), _widths(x, weights), _pointers(weights), _pointers(biases),
-            _pointers(reach), _pointer(context), row, _pointers([*hidden, *results]),
-        )
-    )  # fmt: skip
+    results = [x.new_empty(len(x), len(w)) for w in layers.weights[0 if keep else -1 :]]
+    _forward(x.contiguous(), layers, context, results, None)
     return results
+
+
+def conditioned_forward(
+    x: Tensor,
+    part: Part,
+    layers: Layers,
+    context: Tensor | None,
+    *,
+    keep: bool,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Return mapped points, log-determinants, and for ``keep`` what each layer was given, and what the last gave.
+
+    Args:
+        x: Points, ``(points, features)``.
+        part: What moves.
+        layers: Weights and biases.
+        context: What is added before the first rectifier.
+        keep: Return what the gradient needs.
+    """
+    x = x.contiguous()
+    y, log_abs_det = torch.empty_like(x), x.new_empty(len(x))
+    results = [x.new_empty(len(x), len(w)) for w in layers.weights] if keep else []
+    fixed = x if part.stay is None else x.new_empty(len(x), len(part.stay)) if keep else None
+    given = _part(part, x, fixed=None if part.stay is None else fixed, y=y, log_abs_det=log_abs_det)
+    _forward(x, layers, context, results, given)
+    return y, log_abs_det, [] if fixed is None or not keep else [fixed, *results]
 
 
 def perceptron_backward(
     x: Tensor,
-    weights: Sequence[Tensor],
-    first: Sequence[Tensor | None],
+    layers: Layers,
     results: Sequence[Tensor],
     gradient: Tensor,
     *,
-    of_x: bool,
-    of_first: bool,
-    of_parameters: bool,
-) -> tuple[Tensor | None, Tensor | None, list[Tensor] | None, list[Tensor] | None]:
-    """Return the gradients of points, of what the first layer gives, of weights and of biases; None: not wanted.
+    wanted: Wanted,
+) -> Gradients:
+    """Return the gradients that are wanted.
 
     Args:
         x: Points, ``(points, inputs)``.
-        weights: ``(outputs, inputs)`` of every layer.
-        first: The first row that has each column of a weight, int64; None: row 0.
-        results: What the hidden layers gave, after the rectifier.
+        layers: Weights.
+        results: What the layers gave, after the rectifier.
         gradient: Of what the last layer gave.
-        of_x: Whether the gradient of the points is wanted.
-        of_first: Whether that of what the first layer gives is.
-        of_parameters: Whether those of weights and biases are.
+        wanted: Which.
     """
-    x, gradient, weights = x.contiguous(), gradient.contiguous(), _contiguous(weights)[0]
-    g_x = torch.empty_like(x) if of_x else None
-    g_first = x.new_empty(len(x), len(weights[0])) if of_first else None
-    g_weights = [torch.empty_like(w) for w in weights] if of_parameters else None
-    g_biases = [w.new_empty(len(w)) for w in weights] if of_parameters else None
+    of_x = torch.empty_like(x, memory_format=torch.contiguous_format) if wanted.x else None
+    return _backward(x, layers, results, gradient.contiguous(), g_x=of_x, wanted=wanted)
+
+
+def conditioned_backward(
+    at: Tensor,
+    part: Part,
+    layers: Layers,
+    kept: Sequence[Tensor],
+    gradients: tuple[Tensor, Tensor],
+    *,
+    wanted: Wanted,
+) -> Gradients:
+    """Return the gradients that are wanted.
+
+    Args:
+        at: Points in the map's own direction: what went in, or came out of the inverse.
+        part: What moves.
+        layers: Weights.
+        kept: What ``conditioned_forward`` kept.
+        gradients: Of mapped points and log-determinants.
+        wanted: Which.
+    """
+    at, (g_y, g_log) = at.contiguous(), (g.contiguous() for g in gradients)
+    of_x = torch.empty_like(at) if wanted.x else None
+    given = _part(part, at, at=at, g_y=g_y, g_log=g_log)
+    return _backward(kept[0], layers, kept[1:], given, g_x=of_x, wanted=wanted)
+
+
+def _part(part: Part, x: Tensor, **tensors: Tensor | None) -> _Part:
+    moves = x.shape[1] if part.move is None else len(part.move)
+    return _Part(
+        ctypes.addressof(part.map.how), part.map.forward, part.map.gradient, _pointer(part.stay), _pointer(part.move),
+        x.shape[1], moves, **{name: _pointer(tensor) for name, tensor in tensors.items()},
+    )  # fmt: skip
+
+
+def _forward(
+    x: Tensor,
+    layers: Layers,
+    context: Tensor | None,
+    results: Sequence[Tensor],
+    part: _Part | None,
+) -> None:
+    weights, biases = _contiguous(layers.weights), _contiguous(layers.biases)
+    context = None if context is None else context.contiguous()
+    row = 0 if context is None or len(context) == 1 else context.shape[1]
+    missing: list[Tensor | None] = [None] * (len(weights) - len(results))
+    _check(
+        _loaded().perceptron_forward(
+            x.data_ptr(), len(x), len(weights), _widths(weights), _pointers(weights), _pointers(biases),
+            _pointers(layers.reach), _pointer(context), row, _pointers([*missing, *results]), _reference(part),
+        )
+    )  # fmt: skip
+
+
+def _backward(
+    x: Tensor,
+    layers: Layers,
+    results: Sequence[Tensor],
+    of: Tensor | _Part,
+    *,
+    g_x: Tensor | None,
+    wanted: Wanted,
+) -> Gradients:
+    x, weights = x.contiguous(), _contiguous(layers.weights)
+    gradient, part = (of, None) if isinstance(of, Tensor) else (None, of)
+    g_first = x.new_empty(len(x), len(weights[0])) if wanted.first else None
+    g_weights = [torch.empty_like(w) for w in weights] if wanted.parameters else None
+    g_biases = [w.new_empty(len(w)) for w in weights] if wanted.parameters else None
     _check(
         _loaded().perceptron_backward(
-            x.data_ptr(), len(x), len(weights), _widths(x, weights), _pointers(weights), _pointers(first),
-            _pointers(results), gradient.data_ptr(), _pointer(g_x), _pointer(g_first),
-            g_weights and _pointers(g_weights), g_biases and _pointers(g_biases),
+            x.data_ptr(), len(x), len(weights), _widths(weights), _pointers(weights), _pointers(layers.first),
+            _pointers(results), _pointer(gradient), _pointer(g_x), _pointer(g_first),
+            g_weights and _pointers(g_weights), g_biases and _pointers(g_biases), _reference(part),
         )
     )  # fmt: skip
     return g_x, g_first, g_weights, g_biases
 
 
-def _contiguous(*lists: Sequence[Tensor]) -> list[list[Tensor]]:
-    return [[t.contiguous() for t in tensors] for tensors in lists]
+def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t.contiguous() for t in tensors]
 
 
-def _widths(x: Tensor, weights: Sequence[Tensor]) -> Any:
-    return (LONG * (len(weights) + 1))(x.shape[1], *(len(w) for w in weights))
+def _widths(weights: Sequence[Tensor]) -> Any:
+    return (LONG * (len(weights) + 1))(weights[0].shape[1], *(len(w) for w in weights))
+
+
+def _reference(part: _Part | None) -> Any:
+    return None if part is None else ctypes.addressof(part)
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
@@ -125,8 +281,9 @@ def _loaded() -> ctypes.CDLL:
 def _kernel() -> ctypes.CDLL | None:
     loaded = library("perceptron.c") if platform.machine() in _MACHINES else None
     if loaded is not None:
-        sizes = [LONG, LONG, POINTER]
-        loaded.perceptron_forward.argtypes = [POINTER, *sizes, *[POINTER] * 4, LONG, POINTER]
-        loaded.perceptron_backward.argtypes = [POINTER, *sizes, *[POINTER] * 8]
+        sizes: list[Any] = [LONG, LONG, POINTER]
+        pointers: list[Any] = [POINTER] * 9
+        loaded.perceptron_forward.argtypes = [POINTER, *sizes, *pointers[:4], LONG, POINTER, POINTER]
+        loaded.perceptron_backward.argtypes = [POINTER, *sizes, *pointers]
         loaded.perceptron_forward.restype = loaded.perceptron_backward.restype = ctypes.c_int32
     return loaded

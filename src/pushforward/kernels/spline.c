@@ -243,3 +243,24 @@ void spline_gradient(const float *at_x, const float *parameters, int64_t row_str
         }
     }
 }
+
+/* The same on [-bound, bound] as part of a larger pass, for no circle, with the parameters of each element together. */
+typedef struct { const int32_t *tails; int64_t width; float bound, minimum, offset; int32_t inverse; } spline;
+
+void spline_part(const void *how, const float *in, const float *parameters, int64_t n, float *out, float *log_derivative) {
+    const spline *s = how;
+    for (int64_t i = 0; i < n; i++) out[i] = in[i] / s->bound;
+    spline_map(out, parameters, PARAMETERS, 1, s->tails, s->width, n, s->minimum, s->offset, s->inverse, out,
+               log_derivative);
+    for (int64_t i = 0; i < n; i++) out[i] *= s->bound;
+}
+
+/* ``at`` and ``g_value`` are used up. */
+void spline_part_gradient(const void *how, float *at, const float *parameters, int64_t n, float *g_value,
+                          const float *g_log, float *g_point, float *g_parameters) {
+    const spline *s = how;
+    for (int64_t i = 0; i < n; i++) at[i] /= s->bound, g_value[i] *= s->bound;
+    spline_gradient(at, parameters, PARAMETERS, 1, s->tails, s->width, n, s->minimum, s->offset, s->inverse, g_value,
+                    g_log, g_point, g_parameters);
+    for (int64_t i = 0; i < n; i++) g_point[i] /= s->bound;
+}

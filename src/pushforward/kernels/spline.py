@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .build import library
 from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, gradient_of_formula, serves
+from .perceptron import Map, address
 
 _COMMON: list[Any] = [POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT, FLOAT, INT]
 
@@ -51,6 +52,25 @@ def fused_spline(
         return _Spline.forward(u, parameters, tails, call)
     result: tuple[Tensor, Tensor] = _Spline.apply(u, parameters, tails, call)  # type: ignore[no-untyped-call]
     return result
+
+
+class _How(ctypes.Structure):
+    """``spline`` of the C source."""
+
+    _fields_: ClassVar = [
+        ("tails", POINTER), ("width", LONG), ("bound", FLOAT), ("minimum", FLOAT), ("offset", FLOAT), ("inverse", INT),
+    ]  # fmt: skip
+
+
+def spline_kernel(
+    bins: int, parameters: int, tails: Tensor, *, bound: float, minimum: float, offset: float, inverse: bool
+) -> Map | None:
+    """Return the map on [-bound, bound] as part of a larger kernel, for no circle; None where there is none."""
+    kernel = _kernel(bins, parameters != 3 * bins - 1)
+    if kernel is None or tails.device.type != "cpu":
+        return None
+    how = _How(tails.data_ptr(), tails.numel(), bound, minimum, offset, inverse)
+    return Map(address(kernel.spline_part), address(kernel.spline_part_gradient), how, owner=tails)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .blocks import Blocks, block_product, pays, permutation, restore, sort, staircase
 from .mlp import check_widths, make_activation
 from .shapes import Shape, need_context
-from .stack import Stairs, perceptron, serves, stairs
+from .stack import Stack, Stairs, perceptron, serves, stairs
 from .sweep import Plan, stages
 
 
@@ -172,13 +172,22 @@ class MaskedMLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of every element of ``x`` under ``context``."""
-        seen = None if self.context is None else self.context(need_context(self, context))
-        if serves(x, self.last.weight, (m for m in self.hidden if not isinstance(m, MaskedLinear))):
-            output = perceptron(x, [(m.folded(), m.bias, m.stairs) for m in self.layers], seen)
+        stack = self.stack(x, context)
+        if stack is not None:
+            output = perceptron(x, *stack)
         else:
             h: Tensor = self.first(x)
-            output = self.last(self.hidden(h if seen is None else h + seen))
+            if self.context is not None:
+                h = h + self.context(need_context(self, context))
+            output = self.last(self.hidden(h))
         return output.reshape(*output.shape[:-1], self.features, self.parameters_each)
+
+    def stack(self, x: Tensor, context: Tensor | None) -> Stack | None:
+        """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve."""
+        if not serves(x, self.last.weight, (m for m in self.hidden if not isinstance(m, MaskedLinear))):
+            return None
+        seen = None if self.context is None else self.context(need_context(self, context))
+        return [(layer.folded(), layer.bias, layer.stairs) for layer in self.layers], seen
 
     def plan(self, encodings: Sequence[str] = ()) -> Plan:
         """Return how the elements follow from each other, under the encodings of the columns, if they have any."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .shapes import need_context
-from .stack import perceptron, serves
+from .stack import Stack, perceptron, serves
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -102,11 +102,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters for points ``x`` under ``context``."""
-        activations = [layer[0] for layer in self.rest]  # type: ignore[index]
-        if self.first is not None and activations and serves(x, self.first.weight, activations):
-            linear = [self.first, *(layer[1] for layer in self.rest)]  # type: ignore[index]
-            seen = None if self.context is None else self.context(need_context(self, context))
-            return perceptron(x, [(layer.weight, layer.bias, None) for layer in linear], seen)
+        stack = self.stack(x, context)
+        if stack is not None:
+            return perceptron(x, *stack)
         if self.first is None:
             assert self.context is not None
             h: Tensor = self.context(need_context(self, context))
@@ -117,3 +115,12 @@ class MLP(nn.Module):
         for layer in self.rest:
             h = layer(h)
         return h.expand(*torch.broadcast_shapes(h.shape[:-1], x.shape[:-1]), h.shape[-1])
+
+    def stack(self, x: Tensor, context: Tensor | None) -> Stack | None:
+        """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve."""
+        activations = [layer[0] for layer in self.rest]  # type: ignore[index]
+        if self.first is None or not activations or not serves(x, self.first.weight, activations):
+            return None
+        linear = [self.first, *(layer[1] for layer in self.rest)]  # type: ignore[index]
+        seen = None if self.context is None else self.context(need_context(self, context))
+        return [(layer.weight, layer.bias, None) for layer in linear], seen

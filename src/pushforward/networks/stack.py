@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from ..kernels import perceptron as kernel
 from ..kernels.tracing import traced
 
+_LEAST = 128  # so few numbers torch's own calls serve as well
+
 
 class Stairs(NamedTuple):
     """Outside of which entries a masked weight is 0 and need not be read: below a staircase, if it is sorted.
@@ -26,6 +28,7 @@ class Stairs(NamedTuple):
 
 
 Layer = tuple[Tensor, Tensor, Stairs | None]
+Stack = tuple[list[Layer], Tensor | None]
 
 
 def stairs(mask: Tensor) -> Stairs:
@@ -45,9 +48,9 @@ def stairs(mask: Tensor) -> Stairs:
 def serves(x: Tensor, weight: Tensor, activations: Iterable[nn.Module]) -> bool:
     """Return whether ``perceptron`` computes what layers like ``weight``, with these activations, give for points."""
     return (
-        x.device.type == weight.device.type == "cpu"
+        x.numel() >= _LEAST
+        and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and not traced()
         and all(isinstance(a, nn.ReLU) for a in activations)
@@ -64,39 +67,39 @@ def perceptron(x: Tensor, layers: Sequence[Layer], context: Tensor | None = None
         context: What is added before the first rectifier, ``(*context_batch, width)``.
     """
     batch, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
-    if context is not None:
-        width = context.shape[-1]
-        one = context.numel() == width
-        context = (context if one else context.expand(*batch, width)).reshape(-1, width)
+    context = in_rows(context, batch)
     weights, biases, steps = zip(*layers, strict=True)
     if torch.is_grad_enabled():
         result: Tensor = _Perceptron.apply(x, context, steps, *weights, *biases)[-1]  # type: ignore[no-untyped-call]
     else:
-        result = _forward(x, context, weights, biases, steps, keep=False)[-1]
+        result = kernel.perceptron_forward(x, for_kernel(weights, biases, steps), context, keep=False)[-1]
     return result.reshape(*batch, len(weights[-1]))
 
 
-def _formula(
-    x: Tensor, context: Tensor | None, weights: Sequence[Tensor], biases: Sequence[Tensor]
-) -> Tensor:
+def for_kernel(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], steps: Sequence[Stairs | None]
+) -> kernel.Layers:
+    """Return the layers as the kernel takes them."""
+    reach = [None if s is None else s.reach for s in steps]
+    return kernel.Layers(weights, biases, reach, [None if s is None else s.first for s in steps])
+
+
+def in_rows(context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
+    """Return the context as a matrix with a row for each point, or with one row for all."""
+    if context is None:
+        return None
+    width = context.shape[-1]
+    one = context.numel() == width
+    return (context if one else context.expand(*batch, width)).reshape(-1, width)
+
+
+def formula(x: Tensor, context: Tensor | None, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """Return the same layer after layer."""
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = F.linear(x if i == 0 else F.relu(x), weight, bias)
         if i == 0 and context is not None:
             x = x + context
     return x
-
-
-def _forward(
-    x: Tensor,
-    context: Tensor | None,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    steps: Sequence[Stairs | None],
-    *,
-    keep: bool,
-) -> list[Tensor]:
-    reach = [None if s is None else s.reach for s in steps]
-    return kernel.perceptron_forward(x, weights, biases, reach, context, keep=keep)
 
 
 class _Perceptron(torch.autograd.Function):
@@ -105,7 +108,8 @@ class _Perceptron(torch.autograd.Function):
         x: Tensor, context: Tensor | None, steps: Sequence[Stairs | None], *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         count = len(steps)
-        return tuple(_forward(x, context, parameters[:count], parameters[count:], steps, keep=True))
+        layers = for_kernel(parameters[:count], parameters[count:], steps)
+        return tuple(kernel.perceptron_forward(x, layers, context, keep=True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -126,15 +130,16 @@ class _Perceptron(torch.autograd.Function):
             # Somebody wants the gradient of this gradient.
             inputs = [x, context, None, *weights, *biases]
             wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-            value = _formula(x, context, weights, biases)
+            value = formula(x, context, weights, biases)
             found = iter(
                 torch.autograd.grad(value, wanted, gradient, create_graph=True, materialize_grads=True)
             )
             return tuple(next(found) if need else None for need in needed)
+        layers = for_kernel(weights, biases, ctx.steps)
+        which = kernel.Wanted(needed[0], needed[1], any(needed[3:]))
         of_x, of_context, of_weights, of_biases = kernel.perceptron_backward(
-            x, weights, [None if s is None else s.first for s in ctx.steps], results, gradient,
-            of_x=needed[0], of_first=needed[1], of_parameters=any(needed[3:]),
-        )  # fmt: skip
+            x, layers, results, gradient, wanted=which
+        )
         if of_context is not None and len(context) == 1:
             of_context = of_context.sum(0, keepdim=True)
         nothing = [None] * count

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.tracing import traced
 from ..networks import MaskedMLP
 from ..networks.periodic import CircularFeatures
-from ..kernels.tracing import traced
 from .base import Transform
+from .conditioned import conditioned
 from .elementwise import ElementwiseMap
 from .precision import full_precision
 from .root import Root, Steps
@@ -67,6 +68,9 @@ class Autoregressive(Transform):
         return masked
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        fused = conditioned(x, context, self.network, self.map)
+        if fused is not None:
+            return fused
         # To the dtype of the points, should the network compute in a lower one.
         y, log_derivative = self.map.forward(x, self.network(x, context).to(x))
         return y, log_derivative.sum(-1)

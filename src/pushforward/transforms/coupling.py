@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Transform
+from .conditioned import conditioned
 from .elementwise import ElementwiseMap
 
 
@@ -63,18 +64,21 @@ class Coupling(Transform):
         return output.reshape(*output.shape[:-1], len(self.move), self.map.parameters_each)
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        fixed = x.index_select(-1, self.stay)
-        y, log_derivative = self.map.forward(
-            x.index_select(-1, self.move), self._map_parameters(fixed, context)
-        )
-        return torch.cat([fixed, y], -1).index_select(-1, self.back), log_derivative.sum(-1)
+        return self._move(x, context, inverse=False)
 
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        fixed = y.index_select(-1, self.stay)
-        x, log_derivative = self.map.inverse(
-            y.index_select(-1, self.move), self._map_parameters(fixed, context)
+        return self._move(y, context, inverse=True)
+
+    def _move(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        fused = conditioned(
+            x, context, self.network, self.map, stay=self.stay, move=self.move, inverse=inverse
         )
-        return torch.cat([fixed, x], -1).index_select(-1, self.back), log_derivative.sum(-1)
+        if fused is not None:
+            return fused
+        fixed = x.index_select(-1, self.stay)
+        direction = self.map.inverse if inverse else self.map.forward
+        y, log_derivative = direction(x.index_select(-1, self.move), self._map_parameters(fixed, context))
+        return torch.cat([fixed, y], -1).index_select(-1, self.back), log_derivative.sum(-1)
 
     def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         # The elements that stay are those of x: one pass of the network serves the inverse and the way forward again.

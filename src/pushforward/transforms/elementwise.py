@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..kernels import Map, affine_kernel, fused_affine
 from ..networks import ParameterSource
 from .base import Shape, Transform
-from ..kernels import fused_affine
 
 
 class ElementwiseMap(nn.Module, ABC):
@@ -39,6 +39,10 @@ class ElementwiseMap(nn.Module, ABC):
     @abstractmethod
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map back ``y`` and return the log-derivatives of the inverse."""
+
+    def kernel(self, *, inverse: bool) -> Map | None:
+        """Return the fused kernel of one direction, for a pass together with a network; None: there is none."""
+        return None
 
     def select(self, elements: Tensor) -> ElementwiseMap:
         """Return the map for elements of these numbers alone; a map with constants for each element overrides this."""
@@ -137,6 +141,10 @@ class Affine(ElementwiseMap):
         """Shift back, then scale back."""
         fused = fused_affine(y, parameters, bound=self.bound, inverse=True, formula=self._invert_formula)
         return self._invert_formula(y, parameters) if fused is None else fused
+
+    def kernel(self, *, inverse: bool) -> Map | None:
+        """Return the fused kernel of one direction."""
+        return affine_kernel(self.bound, inverse=inverse)
 
     def _formula(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         shift, log_scale = parameters[..., 0], limit(parameters[..., 1], self.bound)

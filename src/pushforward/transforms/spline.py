@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..kernels import Map, fused_spline, spline_kernel
 from .elementwise import ElementwiseMap
-from ..kernels import fused_spline
 
 TAILS = ("linear", "bounded", "circular")
 
@@ -109,6 +109,20 @@ class RationalQuadraticSpline(ElementwiseMap):
         v = self._rotate(self._wrap(y / self.bound), parameters, -1.0)
         u, log_derivative = self._map(v, parameters, inverse=True)
         return u * self.bound, log_derivative
+
+    def kernel(self, *, inverse: bool) -> Map | None:
+        """Return the fused kernel of one direction, where there is no circle and one bound."""
+        if "circular" in self.kinds or self.bound.numel() > 1:
+            return None
+        return spline_kernel(
+            self.bins,
+            self.parameters_each,
+            self.tail,
+            bound=float(self.bound),
+            minimum=self.minimum,
+            offset=self._offset,
+            inverse=inverse,
+        )
 
     def select(self, elements: Tensor) -> RationalQuadraticSpline:
         """Return the spline with the bounds and tails of these elements."""
