@@ -32,10 +32,10 @@ def fused_affine(
     if kernel is None:
         return None
     shape = torch.broadcast_shapes(x.shape, parameters.shape[:-1])
-    inputs = x.expand(shape), parameters.expand(*shape, 2), kernel, (bound, inverse), formula
+    inputs = x.expand(shape), parameters.expand(*shape, 2), (kernel, (bound, inverse))
     if not torch.is_grad_enabled():
-        return _Affine.forward(*inputs)
-    result: tuple[Tensor, Tensor] = _Affine.apply(*inputs)  # type: ignore[no-untyped-call]
+        return _map(*inputs)
+    result: tuple[Tensor, Tensor] = _Affine.apply(*inputs, formula)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -65,31 +65,38 @@ def _kernel() -> ctypes.CDLL | None:
     return loaded
 
 
+def _map(
+    x: Tensor, parameters: Tensor, call: tuple[ctypes.CDLL, tuple[float, bool]]
+) -> tuple[Tensor, Tensor]:
+    kernel, how = call
+    x, parameters = x.contiguous(), evenly_spaced(parameters)
+    value, log_derivative = torch.empty_like(x), torch.empty_like(x)
+    row, stride = parameters.stride()[-2:]
+    kernel.affine_map(
+        x.data_ptr(), parameters.data_ptr(), row, stride, x.numel(), *how, value.data_ptr(),
+        log_derivative.data_ptr(),
+    )  # fmt: skip
+    return value, log_derivative
+
+
 class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(
-        x: Tensor, parameters: Tensor, kernel: ctypes.CDLL, how: tuple[float, bool], formula: Formula
+        ctx: Any,
+        x: Tensor,
+        parameters: Tensor,
+        call: tuple[ctypes.CDLL, tuple[float, bool]],
+        formula: Formula,
     ) -> tuple[Tensor, Tensor]:
-        x, parameters = x.contiguous(), evenly_spaced(parameters)
-        value, log_derivative = torch.empty_like(x), torch.empty_like(x)
-        row, stride = parameters.stride()[-2:]
-        kernel.affine_map(
-            x.data_ptr(), parameters.data_ptr(), row, stride, x.numel(), *how, value.data_ptr(),
-            log_derivative.data_ptr(),
-        )  # fmt: skip
+        (ctx.kernel, ctx.how), ctx.formula = call, formula
+        value, log_derivative = _map(x, parameters, call)
+        ctx.save_for_backward(x, parameters, value)
         return value, log_derivative
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, parameters, ctx.kernel, ctx.how, ctx.formula = inputs
-        ctx.save_for_backward(x, parameters, output[0])
-
-    @staticmethod
-    def backward(
-        ctx: Any, g_value: Tensor, g_log: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, parameters, value = ctx.saved_tensors
-        rest = (None,) * 3
+        rest = (None,) * 2
         if torch.is_grad_enabled():
             return *gradient_of_formula(ctx, ctx.formula, (x, parameters), (g_value, g_log)), *rest
         x, parameters = (value if ctx.how[1] else x).contiguous(), parameters.contiguous()

@@ -49,7 +49,7 @@ def fused_spline(
     u, parameters = u.expand(shape), parameters.expand(*shape, parameters.shape[-1])
     call = _Call(kernel, minimum, offset, inverse, formula)
     if not torch.is_grad_enabled():
-        return _Spline.forward(u, parameters, tails, call)
+        return _map(u, parameters, tails, call)
     result: tuple[Tensor, Tensor] = _Spline.apply(u, parameters, tails, call)  # type: ignore[no-untyped-call]
     return result
 
@@ -102,20 +102,20 @@ class _Call:
         ]  # fmt: skip
 
 
+def _map(u: Tensor, parameters: Tensor, tails: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
+    u, parameters = u.contiguous(), evenly_spaced(parameters)
+    value, log_derivative = torch.empty_like(u), torch.empty_like(u)
+    call.kernel.spline_map(*call.arguments(u, parameters, tails), value.data_ptr(), log_derivative.data_ptr())
+    return value, log_derivative
+
+
 class _Spline(torch.autograd.Function):
     @staticmethod
-    def forward(u: Tensor, parameters: Tensor, tails: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
-        u, parameters = u.contiguous(), evenly_spaced(parameters)
-        value, log_derivative = torch.empty_like(u), torch.empty_like(u)
-        call.kernel.spline_map(
-            *call.arguments(u, parameters, tails), value.data_ptr(), log_derivative.data_ptr()
-        )
+    def forward(ctx: Any, u: Tensor, parameters: Tensor, tails: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
+        ctx.call = call
+        value, log_derivative = _map(u, parameters, tails, call)
+        ctx.save_for_backward(u, parameters, tails, value)
         return value, log_derivative
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        u, parameters, tails, ctx.call = inputs
-        ctx.save_for_backward(u, parameters, tails, output[0])
 
     @staticmethod
     def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

@@ -91,12 +91,11 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor, blocks: Blocks) -> Tensor:
 class _BlockProduct(torch.autograd.Function):
     """The product by blocks, and its gradients by blocks: autograd alone would add up a whole gradient a block."""
 
-    forward = staticmethod(_product)
-
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, _, ctx.blocks = inputs
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, blocks: Blocks) -> Tensor:
+        ctx.blocks = blocks
         ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias, blocks)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -138,13 +137,10 @@ class _Sorted(torch.autograd.Function):
     """Take entries in another order; the gradient takes them back, where autograd would add them up."""
 
     @staticmethod
-    def forward(x: Tensor, order: Tensor, back: Tensor, dim: int) -> Tensor:
-        return x.index_select(dim, order)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, order, back, ctx.dim = inputs
+    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor, dim: int) -> Tensor:
+        ctx.dim = dim
         ctx.save_for_backward(order, back)
+        return x.index_select(dim, order)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,9 +119,10 @@ class MLP(nn.Module):
 
     def stack(self, x: Tensor, context: Tensor | None) -> Stack | None:
         """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve."""
-        activations = [layer[0] for layer in self.rest]  # type: ignore[index]
-        if self.first is None or not activations or not serves(x, self.first.weight, activations):
+        first = self.first
+        rest: list[Any] = [tuple(cast(nn.Sequential, layer)) for layer in self.rest]
+        if first is None or not rest or not serves(x, first.weight, (activation for activation, _ in rest)):
             return None
-        linear = [self.first, *(layer[1] for layer in self.rest)]  # type: ignore[index]
+        linear = [first, *(layer for _, layer in rest)]
         seen = None if self.context is None else self.context(need_context(self, context))
         return [(layer.weight, layer.bias, None) for layer in linear], seen

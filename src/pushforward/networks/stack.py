@@ -105,18 +105,16 @@ def formula(x: Tensor, context: Tensor | None, weights: Sequence[Tensor], biases
 class _Perceptron(torch.autograd.Function):
     @staticmethod
     def forward(
-        x: Tensor, context: Tensor | None, steps: Sequence[Stairs | None], *parameters: Tensor
+        ctx: Any, x: Tensor, context: Tensor | None, steps: Sequence[Stairs | None], *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         count = len(steps)
         layers = for_kernel(parameters[:count], parameters[count:], steps)
-        return tuple(kernel.perceptron_forward(x, layers, context, keep=True))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, context, ctx.steps, *parameters = inputs
-        ctx.mark_non_differentiable(*output[:-1])
+        results = kernel.perceptron_forward(x, layers, context, keep=True)
+        ctx.steps = steps
+        ctx.mark_non_differentiable(*results[:-1])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, context, *parameters, *output[:-1])
+        ctx.save_for_backward(x, context, *parameters, *results[:-1])
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:

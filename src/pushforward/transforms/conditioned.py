@@ -44,14 +44,14 @@ def conditioned(
     given, seen = stack
     weights, biases, steps = zip(*given, strict=True)
     call = _Call(map, kernel.Part(fused, stay, move, inverse), steps)
-    batch, points = x.shape[:-1], x.reshape(-1, x.shape[-1])
-    seen = in_rows(seen, batch)
+    batch, flat = x.shape[:-1], x.ndim == 2
+    points, seen = x if flat else x.reshape(-1, x.shape[-1]), in_rows(seen, batch)
     if torch.is_grad_enabled():
-        y, log_abs_det = _Conditioned.apply(points, seen, call, *weights, *biases)[:2]  # type: ignore[no-untyped-call]
+        y, log_abs_det = _Conditioned.apply(points, seen, call, *weights, *biases)  # type: ignore[no-untyped-call]
     else:
         layers = for_kernel(weights, biases, steps)
         y, log_abs_det, _ = kernel.conditioned_forward(points, call.part, layers, seen, keep=False)
-    return y.reshape(x.shape), log_abs_det.reshape(batch)
+    return (y, log_abs_det) if flat else (y.reshape(x.shape), log_abs_det.reshape(batch))
 
 
 class _Call(NamedTuple):
@@ -74,22 +74,18 @@ class _Call(NamedTuple):
 
 class _Conditioned(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, context: Tensor | None, call: _Call, *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, context: Tensor | None, call: _Call, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
         count = len(call.steps)
         layers = for_kernel(parameters[:count], parameters[count:], call.steps)
         y, log_abs_det, kept = kernel.conditioned_forward(x, call.part, layers, context, keep=True)
-        # What is given is no result; without ``stay`` it is the points themselves.
-        return y, log_abs_det, *(kept[1:] if call.part.stay is None else kept)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, context, ctx.call, *parameters = inputs
-        y, _, *kept = output
-        ctx.mark_non_differentiable(*kept)
+        ctx.call = call
         ctx.save_for_backward(x, y, context, *parameters, *kept)
+        return y, log_abs_det
 
     @staticmethod
-    def backward(ctx: Any, g_y: Tensor, g_log: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g_y: Tensor, g_log: Tensor) -> tuple[Tensor | None, ...]:
         call, count = ctx.call, len(ctx.call.steps)
         x, y, context, *rest = ctx.saved_tensors
         weights, biases, kept = rest[:count], rest[count : 2 * count], rest[2 * count :]
@@ -103,7 +99,6 @@ class _Conditioned(torch.autograd.Function):
                 torch.autograd.grad(values, wanted, (g_y, g_log), create_graph=True, materialize_grads=True)
             )
             return tuple(next(found) if need else None for need in needed)
-        kept = kept if call.part.stay is not None else [x, *kept]
         of_x, of_context, of_weights, of_biases = kernel.conditioned_backward(
             y if call.part.inverse else x,
             call.part,

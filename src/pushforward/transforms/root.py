@@ -74,15 +74,12 @@ class Root(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(steps: Steps, y: Tensor, *layers: Tensor) -> Tensor:
+    def forward(ctx: Any, steps: Steps, y: Tensor, *layers: Tensor) -> Tensor:
         """Return ``x (n, D)``."""
-        return steps.sweep(y, layers)[0]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the point and the weights."""
-        ctx.steps, *tensors = inputs
-        ctx.save_for_backward(output, *tensors)
+        x = steps.sweep(y, layers)[0]
+        ctx.steps = steps
+        ctx.save_for_backward(x, y, *layers)
+        return x
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
