@@ -180,7 +180,7 @@ static int threads_for(int64_t points, int64_t layers, const int64_t *widths) {
 /* Smaller blocks of few points, so that there are enough for all threads, whose number must not count. */
 static int64_t block_of(int64_t points) {
     int64_t block = BLOCK;
-    while (block > 2 * TILE && points < 32 * block) block /= 2;
+    while (block > 2 * TILE && points < 16 * block) block /= 2;
     return block;
 }
 

@@ -17,6 +17,7 @@ from .calls import LONG, POINTER
 
 # Elsewhere, as with Apple's matrix units, torch's own products are the faster ones.
 _MACHINES = {"x86_64", "AMD64"}
+_LARGE = 31 * 2**20  # bytes; glibc learns from no block above 32 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +282,9 @@ def _loaded() -> ctypes.CDLL:
 def _kernel() -> ctypes.CDLL | None:
     loaded = library("perceptron.c") if platform.machine() in _MACHINES else None
     if loaded is not None:
+        # An allocator that sees a large block come and go (glibc's) keeps what is freed, up to twice its size. Else every
+        # step gives its memory back to the system, and the next waits for a thousand fresh pages.
+        torch.empty(_LARGE, dtype=torch.uint8)
         sizes: list[Any] = [LONG, LONG, POINTER]
         pointers: list[Any] = [POINTER] * 9
         loaded.perceptron_forward.argtypes = [POINTER, *sizes, *pointers[:4], LONG, POINTER, POINTER]
