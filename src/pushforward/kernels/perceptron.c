@@ -295,10 +295,13 @@ static void spread(const float *gradient, int64_t n, int64_t out, float *tiled, 
     memset(sums, 0, out * sizeof(float));
     for (int64_t r = 0; r < n; r++)
         for (int64_t o = 0; o < out; o++) sums[o] += gradient[r * out + o];
-    for (int64_t t = 0; t < tiles(out); t++)
+    int64_t t = 0;
+    for (; (t + 1) * TILE <= out; t++)
         for (int64_t r = 0; r < n; r++)
-            for (int64_t l = 0, o = t * TILE; l < TILE; l++, o++)
-                tiled[(t * points + r) * TILE + l] = o < out ? gradient[r * out + o] : 0.0f;
+            memcpy(tiled + (t * points + r) * TILE, gradient + r * out + t * TILE, TILE * sizeof(float));
+    for (int64_t r = 0; t * TILE < out && r < n; r++)
+        for (int64_t l = 0, o = t * TILE; l < TILE; l++, o++)
+            tiled[(t * points + r) * TILE + l] = o < out ? gradient[r * out + o] : 0.0f;
 }
 
 /* Returns 1 where there is not enough memory. ``results`` are those of all layers, after the rectifier; ``x`` is what the
