@@ -103,8 +103,12 @@ def test_any_widths_masks_and_numbers_of_points(
     steps: list[Stairs | None] = [None] * len(weights)
     if density is not None:
         masks = [torch.rand(s, generator=generator) < density for s in shapes]
-        weights = [w * m for w, m in zip(weights, masks, strict=True)]
         steps = [stairs(m) for m in masks]
+        inside = [
+            torch.arange(s[1]) < step.reach[:, None] for s, step in zip(shapes, steps, strict=True) if step
+        ]
+        # Only what stands before the stairs has to be masked.
+        weights = [w * (m | ~i) for w, m, i in zip(weights, masks, inside, strict=True)]
     biases = [draw(w) for w in widths[1:]]
     seen = [] if context == "none" else [draw(points if context == "each" else 1, widths[1])]
     tensors = [t.requires_grad_() for t in (x, *weights, *biases, *seen)]
@@ -118,13 +122,15 @@ def test_any_widths_masks_and_numbers_of_points(
     exact = [t.detach().double().requires_grad_() for t in tensors]
     count = len(weights)
     y = stack.formula(
-        exact[0], exact[-1] if seen else None, exact[1 : 1 + count], exact[1 + count : 1 + 2 * count]
+        exact[0], exact[-1] if seen else None, exact[1 : 1 + count], exact[1 + count : 1 + 2 * count], steps
     )
     wanted = [y, y, *torch.autograd.grad(y, exact, weight.double())]
     if density is not None:
-        # What is masked has no gradient that anybody uses; it need only be a number.
-        for i in range(count):
-            assert found[3 + i].isfinite().all()
+        # Beyond the stairs there is no gradient; what is masked before them is, by whoever masked it.
+        for i, step in enumerate(steps):
+            assert step is not None
+            beyond = torch.arange(widths[i]) >= step.reach[:, None]
+            assert not found[3 + i][beyond].any()
             found[3 + i], wanted[3 + i] = found[3 + i] * masks[i], wanted[3 + i] * masks[i]
     same(found, wanted)
 

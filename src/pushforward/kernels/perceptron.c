@@ -2,8 +2,8 @@
 
    A block of points goes through all layers while it is in the cache of a core. Weights are packed into panels of
    PANEL outputs, input after input, so that a tile of TILE points by PANEL outputs is summed up in registers. A weight
-   that is masked to a staircase counts as 0 outside of it, and is not read there: row i has only its first ``reach[i]``
-   columns, column j only the rows from ``first[j]`` on. What a point gives depends on no other point of the batch, and
+   that is masked to a staircase counts as 0 outside of it, is not read there and has the gradient 0: row i has only its
+   first ``reach[i]`` columns, column j only rows from ``first[j]`` on. What a point gives depends on no other point of the batch, and
    the order of every sum on nothing but sizes, not on threads. NaN stays NaN.
 
    What the perceptron makes of some elements of a point may be the parameters of an elementwise map of others: with such
@@ -44,9 +44,16 @@ ALWAYS panel load(const float *from, int64_t width) {
         p.half[1] = *(const loose *)(from + LANES);
     } else {
         memset(&p, 0, sizeof p);
-        memcpy(&p, from, width * sizeof(float));
+        if (width > 0) memcpy(&p, from, width * sizeof(float));
     }
     return p;
+}
+
+/* The first numbers of a panel, and zeros. */
+static panel cut(panel p, int64_t width) {
+    float numbers[PANEL];
+    memcpy(numbers, &p, sizeof numbers);
+    return load(numbers, width);
 }
 
 ALWAYS void store(panel p, float *to, int64_t width) {
@@ -194,8 +201,11 @@ static int64_t widest(int64_t layers, const int64_t *widths) {
 static int64_t pack(const float *weight, const int64_t *reach, int64_t inputs, int64_t outputs, int64_t j, float *packed) {
     int64_t width = least(PANEL, outputs - j), end = reach ? 0 : inputs;
     for (int64_t l = 0; reach && l < width; l++) end = reach[j + l] > end ? reach[j + l] : end;
-    for (int64_t k = 0; k < end; k++)
-        for (int64_t l = 0; l < PANEL; l++) packed[k * PANEL + l] = l < width ? weight[(j + l) * inputs + k] : 0.0f;
+    for (int64_t l = 0; l < PANEL; l++) {
+        int64_t seen = l >= width ? 0 : reach ? reach[j + l] : inputs;
+        for (int64_t k = 0; k < seen; k++) packed[k * PANEL + l] = weight[(j + l) * inputs + k];
+        for (int64_t k = seen; k < end; k++) packed[k * PANEL + l] = 0.0f;
+    }
     return end;
 }
 
@@ -264,6 +274,7 @@ int32_t perceptron_forward(const float *x, int64_t points, int64_t layers, const
 /* What the gradient of one layer's weights is summed up from, for a chunk of points. */
 typedef struct {
     int64_t in, out, panels, from, part; /* widths; panels of inputs; number of the first; where biases begin */
+    const int64_t *reach;
     float *packed, *spread;              /* weights in panels of inputs; gradients in tiles of outputs, point by point */
 } layer;
 
@@ -286,7 +297,10 @@ static void columns(const layer *l, int64_t j, int64_t first, const float *given
                 sum[r] = r < rows && (again || run) ? load(gradient + (o + r) * l->in + j, width) : zero;
             add(sum, TILE, l->spread + (o / TILE * points + run) * TILE, 1, TILE, panel_of + run * PANEL,
                 least(RUN, points - run));
-            for (int r = 0; r < rows; r++) store(sum[r], gradient + (o + r) * l->in + j, width);
+            for (int r = 0; r < rows; r++) {
+                int64_t seen = (l->reach ? l->reach[o + r] : l->in) - j;
+                store(seen < least(width, PANEL) ? cut(sum[r], seen) : sum[r], gradient + (o + r) * l->in + j, width);
+            }
         }
 }
 
@@ -308,16 +322,16 @@ static void spread(const float *gradient, int64_t n, int64_t out, float *tiled, 
    first was given. ``gradient`` is of the last without a part. ``g_x``, and ``g_first``, the gradient of what the first
    layer gives, may be null; so may ``g_weights`` with ``g_biases``. */
 int32_t perceptron_backward(const float *x, int64_t points, int64_t layers, const int64_t *widths,
-                            const float *const *weights, const int64_t *const *first, const float *const *results,
-                            const float *gradient, float *g_x, float *g_first, float *const *g_weights,
-                            float *const *g_biases, const part *c) {
+                            const float *const *weights, const int64_t *const *reach, const int64_t *const *first,
+                            const float *const *results, const float *gradient, float *g_x, float *g_first,
+                            float *const *g_weights, float *const *g_biases, const part *c) {
     int threads = threads_for(points, layers, widths);
     int64_t block = block_of(points), wide = widest(layers, widths), chunk = least(points, CHUNK);
     int64_t blocks = (chunk + block - 1) / block, size = 0, count = 0, biases = 0, lowest = g_x ? 0 : 1;
     layer all[layers];
     for (int64_t i = 0; i < layers; i++) {
         int64_t in = widths[i], out = widths[i + 1];
-        all[i] = (layer){in, out, panels(in), count, biases, 0, 0};
+        all[i] = (layer){in, out, panels(in), count, biases, reach[i], 0, 0};
         count += panels(in), biases += out;
         size += panels(in) * PANEL * out + (g_weights ? tiles(out) * TILE * chunk : 0);
     }
@@ -348,7 +362,7 @@ int32_t perceptron_backward(const float *x, int64_t points, int64_t layers, cons
             for (int64_t c = j; first[i] && c < least(j + PANEL, l->in); c++) start = least(start, first[i][c]);
             from[p] = start;
             for (int64_t o = start; i >= lowest && o < l->out; o++) {
-                panel row = load(weights[i] + o * l->in + j, l->in - j);
+                panel row = load(weights[i] + o * l->in + j, (l->reach ? l->reach[o] : l->in) - j);
                 store(row, l->packed + j * l->out + o * PANEL, PANEL);
             }
         }

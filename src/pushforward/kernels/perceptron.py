@@ -83,7 +83,7 @@ class Layers(NamedTuple):
     Attributes:
         weights: ``(outputs, inputs)`` of every layer.
         biases: ``(outputs,)`` of every layer.
-        reach: How many of its first columns each row of a masked weight has, int64; None: all.
+        reach: How many of its first columns each row of a masked weight has, int64; None: all. The others count as 0.
         first: The first row that has each column of a masked weight, int64; None: row 0.
     """
 
@@ -239,8 +239,8 @@ def _backward(
     g_biases = [w.new_empty(len(w)) for w in weights] if wanted.parameters else None
     _check(
         _loaded().perceptron_backward(
-            x.data_ptr(), len(x), len(weights), _widths(weights), _pointers(weights), _pointers(layers.first),
-            _pointers(results), _pointer(gradient), _pointer(g_x), _pointer(g_first),
+            x.data_ptr(), len(x), len(weights), _widths(weights), _pointers(weights), _pointers(layers.reach),
+            _pointers(layers.first), _pointers(results), _pointer(gradient), _pointer(g_x), _pointer(g_first),
             g_weights and _pointers(g_weights), g_biases and _pointers(g_biases), _reference(part),
         )
     )  # fmt: skip
@@ -282,11 +282,11 @@ def _loaded() -> ctypes.CDLL:
 def _kernel() -> ctypes.CDLL | None:
     loaded = library("perceptron.c") if platform.machine() in _MACHINES else None
     if loaded is not None:
-        # An allocator that sees a large block come and go (glibc's) keeps what is freed, up to twice its size. Else every
-        # step gives its memory back to the system, and the next waits for a thousand fresh pages.
+        # An allocator that sees a large block come and go (glibc's) keeps what is freed, up to twice its size. Else
+        # every step gives its memory back to the system, and the next waits for a thousand fresh pages.
         torch.empty(_LARGE, dtype=torch.uint8)
         sizes: list[Any] = [LONG, LONG, POINTER]
-        pointers: list[Any] = [POINTER] * 9
+        pointers: list[Any] = [POINTER] * 10
         loaded.perceptron_forward.argtypes = [POINTER, *sizes, *pointers[:4], LONG, POINTER, POINTER]
         loaded.perceptron_backward.argtypes = [POINTER, *sizes, *pointers]
         loaded.perceptron_forward.restype = loaded.perceptron_backward.restype = ctypes.c_int32

@@ -187,7 +187,8 @@ class MaskedMLP(nn.Module):
         if not serves(x, self.last.weight, (m for m in self.hidden if not isinstance(m, MaskedLinear))):
             return None
         seen = None if self.context is None else self.context(need_context(self, context))
-        return [(layer.folded(), layer.bias, layer.stairs) for layer in self.layers], seen
+        weights = [layer.weight if layer.stairs.whole else layer.folded() for layer in self.layers]
+        return [(w, m.bias, m.stairs) for w, m in zip(weights, self.layers, strict=True)], seen
 
     def plan(self, encodings: Sequence[str] = ()) -> Plan:
         """Return how the elements follow from each other, under the encodings of the columns, if they have any."""

@@ -21,10 +21,12 @@ class Stairs(NamedTuple):
     Attributes:
         reach: Number of columns, from the first on, that hold all entries of each row.
         first: First row that has an entry in each column; the number of rows where none has.
+        whole: Whether rows have entries in all columns that they reach, so that the mask is the stairs.
     """
 
     reach: Tensor
     first: Tensor
+    whole: bool
 
 
 Layer = tuple[Tensor, Tensor, Stairs | None]
@@ -36,13 +38,17 @@ def stairs(mask: Tensor) -> Stairs:
 
     Example:
         >>> stairs(torch.tensor([[True, False], [False, False], [True, True]]))
-        Stairs(reach=tensor([1, 0, 2]), first=tensor([0, 2]))
+        Stairs(reach=tensor([1, 0, 2]), first=tensor([0, 2]), whole=True)
     """
     mask = mask.cpu()
     rows, columns = mask.shape
     reach = (mask * torch.arange(1, columns + 1)).amax(1)
     first = rows - (mask * torch.arange(rows, 0, -1)[:, None]).amax(0)
-    return Stairs(reach, first)
+    return Stairs(reach, first, bool((mask == _under(reach, columns)).all()))
+
+
+def _under(reach: Tensor, columns: int) -> Tensor:
+    return torch.arange(columns) < reach[:, None]
 
 
 def serves(x: Tensor, weight: Tensor, activations: Iterable[nn.Module]) -> bool:
@@ -63,7 +69,7 @@ def perceptron(x: Tensor, layers: Sequence[Layer], context: Tensor | None = None
 
     Args:
         x: Points, ``(*batch, inputs)``.
-        layers: Weight, bias and, where the weight is masked, its stairs, of each layer.
+        layers: Weight, bias and, where the weight is masked, its stairs, of each layer. Weights beyond count as 0.
         context: What is added before the first rectifier, ``(*context_batch, width)``.
     """
     batch, x = x.shape[:-1], x.reshape(-1, x.shape[-1])
@@ -93,10 +99,17 @@ def in_rows(context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
     return (context if one else context.expand(*batch, width)).reshape(-1, width)
 
 
-def formula(x: Tensor, context: Tensor | None, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+def formula(
+    x: Tensor,
+    context: Tensor | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    steps: Sequence[Stairs | None],
+) -> Tensor:
     """Return the same layer after layer."""
-    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        x = F.linear(x if i == 0 else F.relu(x), weight, bias)
+    for i, (weight, bias, stair) in enumerate(zip(weights, biases, steps, strict=True)):
+        seen = weight if stair is None else weight * _under(stair.reach, weight.shape[1])
+        x = F.linear(x if i == 0 else F.relu(x), seen, bias)
         if i == 0 and context is not None:
             x = x + context
     return x
@@ -128,7 +141,7 @@ class _Perceptron(torch.autograd.Function):
             # Somebody wants the gradient of this gradient.
             inputs = [x, context, None, *weights, *biases]
             wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-            value = formula(x, context, weights, biases)
+            value = formula(x, context, weights, biases, ctx.steps)
             found = iter(
                 torch.autograd.grad(value, wanted, gradient, create_graph=True, materialize_grads=True)
             )

@@ -64,7 +64,7 @@ class _Call(NamedTuple):
     ) -> tuple[Tensor, Tensor]:
         """Return the same in torch, whose gradient has a gradient."""
         stay, move, inverse = self.part.stay, self.part.move, self.part.inverse
-        parameters = formula(x if stay is None else x[:, stay], context, weights, biases)
+        parameters = formula(x if stay is None else x[:, stay], context, weights, biases, self.steps)
         parameters = parameters.reshape(len(x), -1, self.map.parameters_each)
         moved, log_derivative = (self.map.inverse if inverse else self.map.forward)(
             x if move is None else x[:, move], parameters
