@@ -99,7 +99,7 @@ def _warn(why: str) -> None:
         return
     _warned.add(why)
     warnings.warn(
-        f"{why}. Splines and affine maps are computed without fused kernels, with the same results and more slowly. "
+        f"{why}. Flows are computed without fused kernels, with the same results and more slowly. "
         "Install a C compiler, or set PUSHFORWARD_KERNELS=0 to be without them silently.",
         RuntimeWarning,
         stacklevel=2,
