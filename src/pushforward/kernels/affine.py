@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .build import library
-from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, gradient_of_formula, serves
+from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, followed, gradients_of_formula, serves
 from .perceptron import Map, address
 
 _MOST_BOUND = 80.0  # beyond, the scale may overflow, which the kernel does not follow
@@ -94,11 +94,11 @@ class _Affine(torch.autograd.Function):
         return value, log_derivative
 
     @staticmethod
-    def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, ...]:
         x, parameters, value = ctx.saved_tensors
         rest = (None,) * 2
-        if torch.is_grad_enabled():
-            return *gradient_of_formula(ctx, ctx.formula, (x, parameters), (g_value, g_log)), *rest
+        if followed(g_value, g_log):
+            return *gradients_of_formula(ctx, ctx.formula, (x, parameters), (g_value, g_log)), *rest
         x, parameters = (value if ctx.how[1] else x).contiguous(), parameters.contiguous()
         g_value, g_log = g_value.contiguous(), g_log.contiguous()
         g_point, g_parameters = torch.empty_like(x), torch.empty_like(parameters)

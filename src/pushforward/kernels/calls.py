@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,14 +16,19 @@ POINTER, LONG, INT, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, cty
 _LEAST = 128  # below so many elements torch's own calls are as fast
 
 
-def serves(x: Tensor, parameters: Tensor) -> bool:
-    """Return whether a kernel may compute these: many float32 elements on a CPU, that nobody follows."""
+def plain(x: Tensor) -> bool:
+    """Return whether a tensor is float32 numbers in the memory of the CPU, as they stand."""
     return (
-        x.numel() >= _LEAST
-        and x.dtype == parameters.dtype == torch.float32
-        and x.device.type == parameters.device.type == "cpu"
-        and not traced()
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and type(x) in {Tensor, torch.nn.Parameter}
+        and not x.is_neg()
     )
+
+
+def serves(x: Tensor, *others: Tensor) -> bool:
+    """Return whether a kernel may compute with these: many numbers, that nobody follows."""
+    return x.numel() >= _LEAST and plain(x) and all(map(plain, others)) and not traced()
 
 
 def evenly_spaced(parameters: Tensor) -> Tensor:
@@ -35,12 +40,33 @@ def evenly_spaced(parameters: Tensor) -> Tensor:
     return parameters if parameters.ndim == 2 and parameters.stride(0) > 0 else parameters.contiguous()
 
 
-def gradient_of_formula(
-    ctx: Any, formula: Formula, inputs: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of point and parameters by the formula in torch, for who wants their gradients in turn."""
-    needed = ctx.needs_input_grad[:2]
-    wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(formula(*inputs), wanted, gradients, create_graph=True))
-    of_x, of_parameters = (next(found) if need else None for need in needed)
-    return of_x, of_parameters
+def followed(*gradients: Tensor) -> bool:
+    """Return whether a backward pass is itself followed, for its gradient, or is that of many gradients at once."""
+    return torch.is_grad_enabled() or traced() or not all(map(torch._C._has_storage, gradients))
+
+
+def gradients_of_formula(
+    ctx: Any,
+    formula: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[Tensor | None],
+    gradients: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """Return the gradients of a function's first arguments by its formula in torch, which can be followed.
+
+    Args:
+        ctx: Of the function that goes backward.
+        formula: The same function in torch.
+        inputs: Its first arguments, None where there is no tensor.
+        gradients: Of what it returns.
+    """
+    needed = ctx.needs_input_grad[: len(inputs)]
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, so that one argument that was computed from another counts for itself alone.
+        fresh = [t if t is None else t.view_as(t) for t in inputs]
+        values = formula(*fresh)
+        wanted = [t for t, need in zip(fresh, needed, strict=True) if need and t is not None]
+        found = iter(
+            torch.autograd.grad(values, wanted, gradients, create_graph=again, materialize_grads=True)
+        )
+    return [next(found) if need else None for need in needed]

@@ -284,7 +284,7 @@ def _kernel() -> ctypes.CDLL | None:
     if loaded is not None:
         # An allocator that sees a large block come and go (glibc's) keeps what is freed, up to twice its size. Else
         # every step gives its memory back to the system, and the next waits for a thousand fresh pages.
-        torch.empty(_LARGE, dtype=torch.uint8)
+        torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
         sizes: list[Any] = [LONG, LONG, POINTER]
         pointers: list[Any] = [POINTER] * 10
         loaded.perceptron_forward.argtypes = [POINTER, *sizes, *pointers[:4], LONG, POINTER, POINTER]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .build import library
-from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, gradient_of_formula, serves
+from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, followed, gradients_of_formula, serves
 from .perceptron import Map, address
 
 _COMMON: list[Any] = [POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT, FLOAT, INT]
@@ -118,10 +118,11 @@ class _Spline(torch.autograd.Function):
         return value, log_derivative
 
     @staticmethod
-    def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, g_value: Tensor, g_log: Tensor) -> tuple[Tensor | None, ...]:
         u, parameters, tails, value = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return *gradient_of_formula(ctx, ctx.call.formula, (u, parameters), (g_value, g_log)), None, None
+        if followed(g_value, g_log):
+            found = gradients_of_formula(ctx, ctx.call.formula, (u, parameters), (g_value, g_log))
+            return *found, None, None
         at_x = (value if ctx.call.inverse else u).contiguous()
         spaced = evenly_spaced(parameters)
         g_value, g_log = g_value.contiguous(), g_log.contiguous()

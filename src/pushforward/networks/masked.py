@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .blocks import Blocks, block_product, pays, permutation, restore, sort, staircase
 from .mlp import check_widths, make_activation
 from .shapes import Shape, need_context
-from .stack import Stack, Stairs, perceptron, serves, stairs
+from .stack import Layer, Stack, Stairs, fits, perceptron, serves, stairs
 from .sweep import Plan, stages
 
 
@@ -184,11 +184,15 @@ class MaskedMLP(nn.Module):
 
     def stack(self, x: Tensor, context: Tensor | None) -> Stack | None:
         """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve."""
-        if not serves(x, self.last.weight, (m for m in self.hidden if not isinstance(m, MaskedLinear))):
+        activations = [m for m in self.hidden if not isinstance(m, MaskedLinear)]
+        if not serves(x, self.layers, MaskedLinear, activations):
             return None
         seen = None if self.context is None else self.context(need_context(self, context))
         weights = [layer.weight if layer.stairs.whole else layer.folded() for layer in self.layers]
-        return [(w, m.bias, m.stairs) for w, m in zip(weights, self.layers, strict=True)], seen
+        layers: list[Layer] = [
+            (w, layer.bias, layer.stairs) for w, layer in zip(weights, self.layers, strict=True)
+        ]
+        return (layers, seen) if fits(x.shape[-1], layers, seen, x.shape[:-1]) else None
 
     def plan(self, encodings: Sequence[str] = ()) -> Plan:
         """Return how the elements follow from each other, under the encodings of the columns, if they have any."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .shapes import need_context
-from .stack import Stack, perceptron, serves
+from .stack import Layer, Stack, fits, perceptron, serves
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
-    "relu": partial(nn.ReLU, inplace=True),  # its gradient needs the output only
+    "relu": nn.ReLU,
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
@@ -117,12 +116,20 @@ class MLP(nn.Module):
             h = layer(h)
         return h.expand(*torch.broadcast_shapes(h.shape[:-1], x.shape[:-1]), h.shape[-1])
 
-    def stack(self, x: Tensor, context: Tensor | None) -> Stack | None:
-        """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve."""
-        first = self.first
-        rest: list[Any] = [tuple(cast(nn.Sequential, layer)) for layer in self.rest]
-        if first is None or not rest or not serves(x, first.weight, (activation for activation, _ in rest)):
+    def stack(self, x: Tensor, context: Tensor | None, inputs: int | None = None) -> Stack | None:
+        """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve.
+
+        Args:
+            x: The points.
+            context: The context.
+            inputs: Width of what the network is given of the points; None: all.
+        """
+        pairs = [tuple(layer) for layer in cast(list[nn.Sequential], self.rest)]
+        if not pairs or any(len(pair) != 2 for pair in pairs):
             return None
-        linear = [first, *(layer for _, layer in rest)]
+        linear: list[Any] = [self.first, *(pair[1] for pair in pairs)]
+        if self.first is None or not serves(x, linear, nn.Linear, [pair[0] for pair in pairs]):
+            return None
         seen = None if self.context is None else self.context(need_context(self, context))
-        return [(layer.weight, layer.bias, None) for layer in linear], seen
+        layers: list[Layer] = [(layer.weight, layer.bias, None) for layer in linear]
+        return (layers, seen) if fits(inputs or x.shape[-1], layers, seen, x.shape[:-1]) else None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels import calls as kernels
 from ..kernels import perceptron as kernel
-from ..kernels.tracing import traced
-
-_LEAST = 128  # so few numbers torch's own calls serve as well
 
 
 class Stairs(NamedTuple):
@@ -42,25 +40,55 @@ def stairs(mask: Tensor) -> Stairs:
     """
     mask = mask.cpu()
     rows, columns = mask.shape
-    reach = (mask * torch.arange(1, columns + 1)).amax(1)
-    first = rows - (mask * torch.arange(rows, 0, -1)[:, None]).amax(0)
+    reach = (mask * torch.arange(1, columns + 1, device="cpu")).amax(1)
+    first = rows - (mask * torch.arange(rows, 0, -1, device="cpu")[:, None]).amax(0)
     return Stairs(reach, first, bool((mask == _under(reach, columns)).all()))
 
 
 def _under(reach: Tensor, columns: int) -> Tensor:
-    return torch.arange(columns) < reach[:, None]
+    return torch.arange(columns, device=reach.device) < reach[:, None]
 
 
-def serves(x: Tensor, weight: Tensor, activations: Iterable[nn.Module]) -> bool:
-    """Return whether ``perceptron`` computes what layers like ``weight``, with these activations, give for points."""
+def serves(
+    x: Tensor, layers: Sequence[nn.Module], kind: type[nn.Module], activations: Sequence[nn.Module]
+) -> bool:
+    """Return whether ``perceptron`` may compute what layers of this kind give for points: nobody follows a call."""
     return (
-        x.numel() >= _LEAST
-        and x.device.type == weight.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
+        kernels.serves(x)
         and not torch.is_autocast_enabled("cpu")
-        and not traced()
-        and all(isinstance(a, nn.ReLU) for a in activations)
+        and all(is_plain(activation, nn.ReLU) for activation in activations)
+        and all(is_plain(layer, kind) for layer in layers)
         and kernel.available()
+    )
+
+
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a call of the module is the ``forward`` of this kind, and nothing else."""
+    return (
+        type(module).forward is kind.forward
+        and "forward" not in module.__dict__
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+    )
+
+
+def fits(inputs: int, layers: Sequence[Layer], context: Tensor | None, batch: Sequence[int]) -> bool:
+    """Return whether layers, and what the context adds, are of the shapes and kinds of a perceptron of so many inputs.
+
+    Where they are not, torch's own calls say what is wrong, or know how to go on.
+    """
+    for weight, bias, _ in layers:
+        if bias is None or not (kernels.plain(weight) and kernels.plain(bias)):
+            return False
+        if weight.shape[1] != inputs or bias.shape != weight.shape[:1]:
+            return False
+        inputs = len(weight)
+    if context is None:
+        return True
+    return (
+        kernels.plain(context)
+        and context.shape[-1] == len(layers[0][0])
+        and torch.broadcast_shapes(context.shape[:-1], batch) == tuple(batch)
     )
 
 
@@ -76,7 +104,7 @@ def perceptron(x: Tensor, layers: Sequence[Layer], context: Tensor | None = None
     context = in_rows(context, batch)
     weights, biases, steps = zip(*layers, strict=True)
     if torch.is_grad_enabled():
-        result: Tensor = _Perceptron.apply(x, context, steps, *weights, *biases)[-1]  # type: ignore[no-untyped-call]
+        result: Tensor = _Perceptron.apply(x, context, steps, *weights, *biases)  # type: ignore[no-untyped-call]
     else:
         result = kernel.perceptron_forward(x, for_kernel(weights, biases, steps), context, keep=False)[-1]
     return result.reshape(*batch, len(weights[-1]))
@@ -119,39 +147,37 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, context: Tensor | None, steps: Sequence[Stairs | None], *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
+    ) -> Tensor:
         count = len(steps)
         layers = for_kernel(parameters[:count], parameters[count:], steps)
-        results = kernel.perceptron_forward(x, layers, context, keep=True)
+        *hidden, result = kernel.perceptron_forward(x, layers, context, keep=True)
         ctx.steps = steps
-        ctx.mark_non_differentiable(*results[:-1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, context, *parameters, *results[:-1])
-        return tuple(results)
+        ctx.save_for_backward(x, context, *parameters, *hidden)
+        return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.steps)
         x, context, *rest = ctx.saved_tensors
-        weights, biases, results = rest[:count], rest[count : 2 * count], rest[2 * count :]
-        gradient, needed = gradients[-1], ctx.needs_input_grad
-        if gradient is None:
-            return (None,) * (3 + 2 * count)
-        if torch.is_grad_enabled():
-            # Somebody wants the gradient of this gradient.
+        weights, biases, hidden = rest[:count], rest[count : 2 * count], rest[2 * count :]
+        if kernels.followed(gradient):
+
+            def again(x: Tensor, context: Tensor | None, _: None, *parameters: Tensor) -> Tensor:
+                return formula(x, context, parameters[:count], parameters[count:], ctx.steps)
+
             inputs = [x, context, None, *weights, *biases]
-            wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-            value = formula(x, context, weights, biases, ctx.steps)
-            found = iter(
-                torch.autograd.grad(value, wanted, gradient, create_graph=True, materialize_grads=True)
-            )
-            return tuple(next(found) if need else None for need in needed)
+            return tuple(kernels.gradients_of_formula(ctx, again, inputs, [gradient]))
+        needed = ctx.needs_input_grad
         layers = for_kernel(weights, biases, ctx.steps)
         which = kernel.Wanted(needed[0], needed[1], any(needed[3:]))
-        of_x, of_context, of_weights, of_biases = kernel.perceptron_backward(
-            x, layers, results, gradient, wanted=which
-        )
-        if of_context is not None and len(context) == 1:
-            of_context = of_context.sum(0, keepdim=True)
-        nothing = [None] * count
-        return of_x, of_context, None, *(of_weights or nothing), *(of_biases or nothing)
+        found = kernel.perceptron_backward(x, layers, hidden, gradient, wanted=which)
+        return as_arguments(found, context, count)
+
+
+def as_arguments(found: kernel.Gradients, context: Tensor | None, count: int) -> tuple[Tensor | None, ...]:
+    """Return the gradients of point, context, nothing, weights and biases, in the order of the arguments."""
+    of_x, of_context, of_weights, of_biases = found
+    if of_context is not None and context is not None and len(context) == 1:
+        of_context = of_context.sum(0, keepdim=True)
+    nothing = [None] * count
+    return of_x, of_context, None, *(of_weights or nothing), *(of_biases or nothing)

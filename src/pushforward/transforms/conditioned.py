@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..kernels import perceptron as kernel
+from ..kernels.calls import followed, gradients_of_formula, serves
 from ..networks import MLP, MaskedMLP
-from ..networks.stack import Stairs, for_kernel, formula, in_rows
+from ..networks.stack import Stairs, as_arguments, for_kernel, formula, in_rows, is_plain
 from .elementwise import ElementwiseMap
 
 
@@ -35,14 +36,22 @@ def conditioned(
         move: Numbers of those that move; None: all.
         inverse: Move back.
     """
-    if not isinstance(network, MLP | MaskedMLP) or network._forward_hooks or network._forward_pre_hooks:
+    kind = type(network)
+    if kind not in {MLP, MaskedMLP} or not is_plain(network, kind) or not serves(x):
         return None
-    stack = network.stack(x, context)
-    fused = None if stack is None else map.kernel(inverse=inverse)
-    if stack is None or fused is None:
+    fused = map.kernel(inverse=inverse)
+    if fused is None:
+        return None
+    if isinstance(network, MLP):
+        stack = network.stack(x, context, x.shape[-1] if stay is None else len(stay))
+    else:
+        stack = cast(MaskedMLP, network).stack(x, context)
+    if stack is None:
         return None
     given, seen = stack
     weights, biases, steps = zip(*given, strict=True)
+    if len(weights[-1]) != (x.shape[-1] if move is None else len(move)) * map.parameters_each:
+        return None
     call = _Call(map, kernel.Part(fused, stay, move, inverse), steps)
     batch, flat = x.shape[:-1], x.ndim == 2
     points, seen = x if flat else x.reshape(-1, x.shape[-1]), in_rows(seen, batch)
@@ -81,7 +90,7 @@ class _Conditioned(torch.autograd.Function):
         layers = for_kernel(parameters[:count], parameters[count:], call.steps)
         y, log_abs_det, kept = kernel.conditioned_forward(x, call.part, layers, context, keep=True)
         ctx.call = call
-        ctx.save_for_backward(x, y, context, *parameters, *kept)
+        ctx.save_for_backward(x, y if call.part.inverse else None, context, *parameters, *kept)
         return y, log_abs_det
 
     @staticmethod
@@ -89,17 +98,20 @@ class _Conditioned(torch.autograd.Function):
         call, count = ctx.call, len(ctx.call.steps)
         x, y, context, *rest = ctx.saved_tensors
         weights, biases, kept = rest[:count], rest[count : 2 * count], rest[2 * count :]
-        needed = ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            # Somebody wants the gradient of this gradient.
+        if followed(g_y, g_log):
+
+            def again(
+                x: Tensor, context: Tensor | None, _: None, *parameters: Tensor
+            ) -> tuple[Tensor, Tensor]:
+                result: tuple[Tensor, Tensor] = call.formula(
+                    x, context, parameters[:count], parameters[count:]
+                )
+                return result
+
             inputs = [x, context, None, *weights, *biases]
-            wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-            values = call.formula(x, context, weights, biases)
-            found = iter(
-                torch.autograd.grad(values, wanted, (g_y, g_log), create_graph=True, materialize_grads=True)
-            )
-            return tuple(next(found) if need else None for need in needed)
-        of_x, of_context, of_weights, of_biases = kernel.conditioned_backward(
+            return tuple(gradients_of_formula(ctx, again, inputs, [g_y, g_log]))
+        needed = ctx.needs_input_grad
+        found = kernel.conditioned_backward(
             y if call.part.inverse else x,
             call.part,
             for_kernel(weights, biases, call.steps),
@@ -107,7 +119,4 @@ class _Conditioned(torch.autograd.Function):
             (g_y, g_log),
             wanted=kernel.Wanted(needed[0], needed[1], any(needed[3:])),
         )
-        if of_context is not None and len(context) == 1:
-            of_context = of_context.sum(0, keepdim=True)
-        nothing = [None] * count
-        return of_x, of_context, None, *(of_weights or nothing), *(of_biases or nothing)
+        return as_arguments(found, context, count)

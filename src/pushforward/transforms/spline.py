@@ -112,7 +112,7 @@ class RationalQuadraticSpline(ElementwiseMap):
 
     def kernel(self, *, inverse: bool) -> Map | None:
         """Return the fused kernel of one direction, where there is no circle and one bound."""
-        if "circular" in self.kinds or self.bound.numel() > 1:
+        if "circular" in self.kinds or self.bound.numel() > 1 or type(self) is not RationalQuadraticSpline:
             return None
         return spline_kernel(
             self.bins,
