@@ -28,7 +28,7 @@ def plain(x: Tensor) -> bool:
 
 def serves(x: Tensor, *others: Tensor) -> bool:
     """Return whether a kernel may compute with these: many numbers, that nobody follows."""
-    return x.numel() >= _LEAST and plain(x) and all(map(plain, others)) and not traced()
+    return not traced() and x.numel() >= _LEAST and plain(x) and all(map(plain, others))
 
 
 def evenly_spaced(parameters: Tensor) -> Tensor:
