@@ -11,6 +11,7 @@ from ..networks.periodic import CircularFeatures
 from .base import Transform
 from .conditioned import conditioned
 from .elementwise import ElementwiseMap
+from .fixed_point import fixed_point, pays
 from .precision import full_precision
 from .root import Root, Steps
 
@@ -21,7 +22,8 @@ class Autoregressive(Transform):
     .. math:: y_i = f(x_i; g_i(x_{<i}, c)), \qquad \log|\det J| = \sum_i \log|f'(x_i)|.
 
     ``forward`` is one pass of the masked network. ``inverse`` finds the elements one after the other and computes each
-    hidden unit once, as soon as all that it sees is known: ``D`` small steps with the arithmetic of one pass. Its
+    hidden unit once, as soon as all that it sees is known: ``D`` small steps with the arithmetic of one pass; of many
+    elements a fixed point of all at once is tried first, which takes a few passes where they depend weakly. Its
     gradient is that of the implicit function and takes as many steps back. ``Inverse`` of it (IAF) exchanges the two
     costs. Under ``torch.compile`` and the transforms of ``torch.func`` every step is a pass over all that is known.
 
@@ -88,9 +90,15 @@ class Autoregressive(Transform):
         if traced():
             x, log_derivative = steps.repeat(rows, flat)
         elif torch.is_grad_enabled() and any(t.requires_grad for t in (rows, *flat)):
-            found: Tensor = Root.apply(steps, rows, *flat)  # type: ignore[no-untyped-call]
-            x = masked.by_element(found).reshape(y.shape)
+            root: Tensor = Root.apply(steps, rows, *flat)  # type: ignore[no-untyped-call]
+            x = masked.by_element(root).reshape(y.shape)
             return x, -self._forward(x, context)[1]
         else:
+            found = self._fixed_point(y, context) if pays(y.shape[-1]) and y.numel() else None
+            if found is not None:
+                return found[0], found[1].sum(-1)
             x, log_derivative = steps.sweep(rows, flat)
         return masked.by_element(x).reshape(y.shape), log_derivative.sum(-1).reshape(batch)
+
+    def _fixed_point(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        return fixed_point(lambda x: self.map.inverse(y, self.network(x, context).to(y)), y)
