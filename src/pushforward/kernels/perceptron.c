@@ -3,8 +3,8 @@
    A block of points goes through all layers while it is in the cache of a core. Weights are packed into panels of
    PANEL outputs, input after input, so that a tile of TILE points by PANEL outputs is summed up in registers. A weight
    that is masked to a staircase counts as 0 outside of it, is not read there and has the gradient 0: row i has only its
-   first ``reach[i]`` columns, column j only rows from ``first[j]`` on. What a point gives depends on no other point of the batch, and
-   the order of every sum on nothing but sizes, not on threads. NaN stays NaN.
+   first ``reach[i]`` columns, column j only rows from ``first[j]`` on. What a point gives depends on no other point of the batch, and the
+   order of every sum on nothing but sizes, not on threads. NaN stays NaN.
 
    What the perceptron makes of some elements of a point may be the parameters of an elementwise map of others: with such
    a ``part`` a coupling, or an autoregressive transform, is one pass in each direction of differentiation. */

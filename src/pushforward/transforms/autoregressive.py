@@ -79,6 +79,13 @@ class Autoregressive(Transform):
 
     @full_precision
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        wanted = torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (y, context, *self.parameters())
+        )
+        if not wanted and not traced() and pays(y.shape[-1]) and y.numel():
+            at_once = self._fixed_point(y, context)
+            if at_once is not None:
+                return at_once[0], at_once[1].sum(-1)
         masked = self._masked
         batch = y.shape[:-1]
         encodings = self.network.encodings if isinstance(self.network, CircularFeatures) else ()
@@ -89,14 +96,11 @@ class Autoregressive(Transform):
         steps = Steps(self.map, plan, self.order.argsort())
         if traced():
             x, log_derivative = steps.repeat(rows, flat)
-        elif torch.is_grad_enabled() and any(t.requires_grad for t in (rows, *flat)):
+        elif wanted:
             root: Tensor = Root.apply(steps, rows, *flat)  # type: ignore[no-untyped-call]
             x = masked.by_element(root).reshape(y.shape)
             return x, -self._forward(x, context)[1]
         else:
-            found = self._fixed_point(y, context) if pays(y.shape[-1]) and y.numel() else None
-            if found is not None:
-                return found[0], found[1].sum(-1)
             x, log_derivative = steps.sweep(rows, flat)
         return masked.by_element(x).reshape(y.shape), log_derivative.sum(-1).reshape(batch)
 
