@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pushforward.kernels import perceptron as kernel
+from fused import doubled, everything, randomise, same
+from pushforward.kernels.chain import Layer, Link, Stairs, available, formula
 from pushforward.networks import MLP, MaskedMLP, masked, mlp, stack
-from pushforward.networks.stack import Stairs, stairs
+from pushforward.networks.stack import stairs
 
-needs_kernel = pytest.mark.skipif(
-    not kernel.available(), reason="there is no C compiler, or another processor"
-)
+needs_kernel = pytest.mark.skipif(not available(), reason="there is no C compiler, or another processor")
 
 ORDER = torch.randperm(40, generator=torch.Generator().manual_seed(0)).tolist()
 NETWORKS = {
@@ -33,10 +32,7 @@ NETWORKS = {
 
 def randomised(name: str) -> nn.Module:
     network = NETWORKS[name]()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for p in network.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) / p.shape[-1] ** 0.5)
+    randomise(network)
     return network
 
 
@@ -49,20 +45,6 @@ def inputs(name: str, network: nn.Module, shape: tuple[int, ...]) -> list[Tensor
     return [x, torch.randn(shape[-1], 2, generator=generator).requires_grad_()]
 
 
-def everything(network: nn.Module, points: list[Tensor]) -> list[Tensor]:
-    output = network(*points)
-    weights = torch.arange(output.numel(), dtype=output.dtype).cos().reshape(output.shape)
-    with torch.no_grad():
-        quiet = network(*points)
-    return [output, quiet, *torch.autograd.grad((weights * output).sum(), [*points, *network.parameters()])]
-
-
-def same(found: list[Tensor], wanted: list[Tensor], tolerance: float = 2e-5) -> None:
-    for a, b in zip(found, wanted, strict=True):
-        scale = max(1.0, b.abs().max().item())
-        torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=tolerance * scale)
-
-
 @needs_kernel
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_operation_equals_layer_after_layer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,10 +54,9 @@ def test_one_operation_equals_layer_after_layer(name: str, monkeypatch: pytest.M
     for module in (mlp, masked):
         real = module.perceptron
         monkeypatch.setattr(module, "perceptron", lambda *a, real=real: (calls.append(1), real(*a))[1])
-    found = everything(network, points)
+    found = everything(network, points, list(network.parameters()))
     assert len(calls) == 2
-    # In float64 there is no kernel.
-    wanted = everything(network.double(), [t.detach().double().requires_grad_() for t in points])
+    wanted = everything(network.double(), doubled(points), list(network.parameters()))
     assert len(calls) == 2
     same(found, wanted)
 
@@ -111,20 +92,19 @@ def test_any_widths_masks_and_numbers_of_points(
         weights = [w * (m | ~i) for w, m, i in zip(weights, masks, inside, strict=True)]
     biases = [draw(w) for w in widths[1:]]
     seen = [] if context == "none" else [draw(points if context == "each" else 1, widths[1])]
-    tensors = [t.requires_grad_() for t in (x, *weights, *biases, *seen)]
-    layers = list(zip(weights, biases, steps, strict=True))
-    with torch.no_grad():
-        quiet = stack.perceptron(x, layers, *seen)
-    output = stack.perceptron(x, layers, *seen)
-    weight = draw(*output.shape)
-    found = [quiet, output, *torch.autograd.grad(output, tensors, weight)]
-
-    exact = [t.detach().double().requires_grad_() for t in tensors]
     count = len(weights)
-    y = stack.formula(
-        exact[0], exact[-1] if seen else None, exact[1 : 1 + count], exact[1 + count : 1 + 2 * count], steps
-    )
-    wanted = [y, y, *torch.autograd.grad(y, exact, weight.double())]
+
+    def layers(tensors: tuple[Tensor, ...]) -> list[Layer]:
+        return [Layer(*each) for each in zip(tensors[:count], tensors[count : 2 * count], steps, strict=True)]
+
+    def fused(x: Tensor, *tensors: Tensor) -> Tensor:
+        return stack.perceptron(x, layers(tensors), *tensors[2 * count :])
+
+    def steps_in_torch(x: Tensor, *tensors: Tensor) -> Tensor:
+        return formula(x, [Link(layers(tensors), tensors[-1] if seen else None, None)])[0]
+
+    tensors = [x, *weights, *biases, *seen]
+    found, wanted = everything(fused, tensors, []), everything(steps_in_torch, doubled(tensors), [])
     if density is not None:
         # Beyond the stairs there is no gradient; what is masked before them is, by whoever masked it.
         for i, step in enumerate(steps):
@@ -139,8 +119,8 @@ def test_any_widths_masks_and_numbers_of_points(
 def test_a_large_batch_is_the_sum_of_its_chunks() -> None:
     network = randomised("masked, context, order")
     x, context = inputs("masked, context, order", network, (9000,))
-    found = everything(network, [x, context])
-    wanted = everything(network.double(), [t.detach().double().requires_grad_() for t in (x, context)])
+    found = everything(network, [x, context], list(network.parameters()))
+    wanted = everything(network.double(), doubled([x, context]), list(network.parameters()))
     same(found, wanted, 1e-4)  # sums of thousands
 
 
@@ -153,7 +133,7 @@ def test_a_point_does_not_depend_on_the_batch_nor_anything_on_threads(name: str)
     found = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        found.append(everything(network, points))
+        found.append(everything(network, points, list(network.parameters())))
     torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))

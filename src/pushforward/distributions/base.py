@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..networks.shapes import Shape, check_arguments, check_context, context_batch_shape
+from ..networks.shapes import Shape, anchor, check_arguments, check_context, context_batch_shape
 
 
 class Distribution(nn.Module, ABC):
@@ -150,8 +149,9 @@ class Distribution(nn.Module, ABC):
         """Draw ``(*shape, *event_shape)``; ``shape`` ends in the batch shape of the context already."""
 
     def _anchor(self) -> Tensor:
-        tensors = itertools.chain(self.parameters(), self.buffers())
-        return next(t for t in tensors if t.is_floating_point())
+        found = anchor(self, buffers=True)
+        assert found is not None
+        return found
 
     def _empty(self, shape: Shape) -> Tensor:
         """Return ``(*shape, *event_shape)`` of the right dtype and device, to be filled with noise."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .build import library
 from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, followed, gradients_of_formula, serves
-from .perceptron import Map, address
+from .chain import Map, address
 
 _MOST_BOUND = 80.0  # beyond, the scale may overflow, which the kernel does not follow
 
@@ -46,7 +46,7 @@ class _How(ctypes.Structure):
 
 
 @functools.cache
-def affine_kernel(bound: float, *, inverse: bool) -> Map | None:
+def affine_kernel(bound: float, inverse: bool) -> Map | None:
     """Return the map as part of a larger kernel; None where there is none."""
     kernel = _kernel() if bound <= _MOST_BOUND else None
     if kernel is None:

@@ -13,17 +13,13 @@ from .tracing import traced
 
 Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 POINTER, LONG, INT, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
+_PLAIN = frozenset([Tensor, torch.nn.Parameter])
 _LEAST = 128  # below so many elements torch's own calls are as fast
 
 
 def plain(x: Tensor) -> bool:
     """Return whether a tensor is float32 numbers in the memory of the CPU, as they stand."""
-    return (
-        x.dtype == torch.float32
-        and x.device.type == "cpu"
-        and type(x) in {Tensor, torch.nn.Parameter}
-        and not x.is_neg()
-    )
+    return x.dtype is torch.float32 and x.is_cpu and type(x) in _PLAIN and not x.is_neg()
 
 
 def serves(x: Tensor, *others: Tensor) -> bool:
@@ -34,9 +30,8 @@ def serves(x: Tensor, *others: Tensor) -> bool:
 def evenly_spaced(parameters: Tensor) -> Tensor:
     """Return the parameters such that there is one distance from element to element."""
     if parameters.ndim > 2 and parameters.shape[-2] == 1:
-        parameters = parameters.squeeze(
-            -2
-        )  # one element of many points, as an autoregressive inverse finds it
+        # One element of many points, as an autoregressive inverse finds it.
+        parameters = parameters.squeeze(-2)
     return parameters if parameters.ndim == 2 and parameters.stride(0) > 0 else parameters.contiguous()
 
 

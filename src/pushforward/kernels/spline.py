@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .build import library
 from .calls import FLOAT, INT, LONG, POINTER, Formula, evenly_spaced, followed, gradients_of_formula, serves
-from .perceptron import Map, address
+from .chain import Map, address
 
 _COMMON: list[Any] = [POINTER, POINTER, LONG, LONG, POINTER, LONG, LONG, FLOAT, FLOAT, INT]
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels.chain import Layer, Stairs
 from .blocks import Blocks, block_product, pays, permutation, restore, sort, staircase
 from .mlp import check_widths, make_activation
 from .shapes import Shape, need_context
-from .stack import Layer, Stack, Stairs, fits, perceptron, serves, stairs
+from .stack import Stack, adds, perceptron, plain_layers, serves, stairs
 from .sweep import Plan, stages
 
 
@@ -172,7 +174,7 @@ class MaskedMLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters of every element of ``x`` under ``context``."""
-        stack = self.stack(x, context)
+        stack = self.stack(x.shape, context) if serves(x) else None
         if stack is not None:
             output = perceptron(x, *stack)
         else:
@@ -182,17 +184,23 @@ class MaskedMLP(nn.Module):
             output = self.last(self.hidden(h))
         return output.reshape(*output.shape[:-1], self.features, self.parameters_each)
 
-    def stack(self, x: Tensor, context: Tensor | None) -> Stack | None:
-        """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve."""
-        activations = [m for m in self.hidden if not isinstance(m, MaskedLinear)]
-        if not serves(x, self.layers, MaskedLinear, activations):
+    def stack(self, shape: Sequence[int], context: Tensor | None) -> Stack | None:
+        """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve.
+
+        Args:
+            shape: That of the points, ``(*batch, len(inputs))``.
+            context: The context.
+        """
+        modules: list[nn.Module] = [self.first, *self.hidden, self.last]
+        plain = plain_layers(modules, MaskedLinear, shape[-1])
+        if plain is None:
             return None
         seen = None if self.context is None else self.context(need_context(self, context))
-        weights = [layer.weight if layer.stairs.whole else layer.folded() for layer in self.layers]
-        layers: list[Layer] = [
-            (w, layer.bias, layer.stairs) for w, layer in zip(weights, self.layers, strict=True)
+        layers = [
+            Layer(weight if layer.stairs.whole else layer.folded(), bias, layer.stairs)
+            for layer, (weight, bias, _) in zip(cast(list[MaskedLinear], modules[::2]), plain, strict=True)
         ]
-        return (layers, seen) if fits(x.shape[-1], layers, seen, x.shape[:-1]) else None
+        return (layers, seen) if adds(seen, layers, shape[:-1]) else None
 
     def plan(self, encodings: Sequence[str] = ()) -> Plan:
         """Return how the elements follow from each other, under the encodings of the columns, if they have any."""

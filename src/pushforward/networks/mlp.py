@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .shapes import need_context
-from .stack import Layer, Stack, fits, perceptron, serves
+from .stack import Stack, adds, perceptron, plain_layers, serves
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -102,7 +101,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the parameters for points ``x`` under ``context``."""
-        stack = self.stack(x, context)
+        stack = self.stack(x.shape, context) if serves(x) else None
         if stack is not None:
             return perceptron(x, *stack)
         if self.first is None:
@@ -116,20 +115,20 @@ class MLP(nn.Module):
             h = layer(h)
         return h.expand(*torch.broadcast_shapes(h.shape[:-1], x.shape[:-1]), h.shape[-1])
 
-    def stack(self, x: Tensor, context: Tensor | None, inputs: int | None = None) -> Stack | None:
+    def stack(self, shape: Sequence[int], context: Tensor | None) -> Stack | None:
         """Return the layers, and what the context adds, for ``perceptron``; None where that does not serve.
 
         Args:
-            x: The points.
+            shape: That of the points, ``(*batch, in_features)``.
             context: The context.
-            inputs: Width of what the network is given of the points; None: all.
         """
-        pairs = [tuple(layer) for layer in cast(list[nn.Sequential], self.rest)]
-        if not pairs or any(len(pair) != 2 for pair in pairs):
+        own = self.__dict__["_modules"]  # as in ``plain_layers``
+        first, rest, mixes = own.get("first"), own["rest"], own.get("context")
+        if first is None or len(rest) == 0:
             return None
-        linear: list[Any] = [self.first, *(pair[1] for pair in pairs)]
-        if self.first is None or not serves(x, linear, nn.Linear, [pair[0] for pair in pairs]):
-            return None
-        seen = None if self.context is None else self.context(need_context(self, context))
-        layers: list[Layer] = [(layer.weight, layer.bias, None) for layer in linear]
-        return (layers, seen) if fits(inputs or x.shape[-1], layers, seen, x.shape[:-1]) else None
+        modules = [first]
+        for pair in rest:
+            modules += pair
+        layers = plain_layers(modules, nn.Linear, shape[-1])
+        seen = None if mixes is None or layers is None else mixes(need_context(self, context))
+        return (layers, seen) if layers is not None and adds(seen, layers, shape[:-1]) else None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +34,22 @@ def check_arguments(
             f"that of {name}, {tuple(batch)}"
         )
     return context
+
+
+def anchor(module: nn.Module, *, buffers: bool = False) -> Tensor | None:
+    """Return the first floating parameter of a module, or buffer where these count; None where there is none.
+
+    Every call of a flow asks for it a few times, and ``Module.parameters`` would walk the whole tree of modules.
+    """
+    tensors: Iterable[Tensor | None] = module._parameters.values()
+    for tensor in chain(tensors, module._buffers.values() if buffers else ()):
+        if tensor is not None and tensor.is_floating_point():
+            return tensor
+    for child in module._modules.values():
+        found = None if child is None else anchor(child, buffers=buffers)
+        if found is not None:
+            return found
+    return None
 
 
 def check_event(owner: nn.Module, name: str, x: Tensor, event_shape: Shape) -> None:

@@ -2,7 +2,8 @@
 
 from .actnorm import ActNorm
 from .autoregressive import Autoregressive
-from .base import Chain, Inverse, Transform
+from .base import Inverse, Transform
+from .chain import Chain
 from .columns import Standardise, Support
 from .coupling import Coupling
 from .elementwise import Additive, Affine, Elementwise, ElementwiseMap, Scale, Sigmoid, Softplus, Tanh

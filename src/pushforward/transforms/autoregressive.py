@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.chain import Link
 from ..kernels.tracing import traced
 from ..networks import MaskedMLP
 from ..networks.periodic import CircularFeatures
+from ..networks.stack import serves
 from .base import Transform
-from .conditioned import conditioned
+from .conditioned import along, conditioned
 from .elementwise import ElementwiseMap
 from .fixed_point import fixed_point, pays
 from .precision import full_precision
@@ -70,12 +72,18 @@ class Autoregressive(Transform):
         return masked
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        fused = conditioned(x, context, self.network, self.map)
-        if fused is not None:
-            return fused
+        link = self.link(x, context, inverse=False) if serves(x) else None
+        if link is not None:
+            return along(x, [link])
         # To the dtype of the points, should the network compute in a lower one.
         y, log_derivative = self.map.forward(x, self.network(x, context).to(x))
         return y, log_derivative.sum(-1)
+
+    def link(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> Link | None:
+        """Return the way forward as a link of a fused chain; None where it cannot be one."""
+        if inverse or type(self) is not Autoregressive:
+            return None
+        return conditioned(x, context, self.network, self.map)
 
     @full_precision
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

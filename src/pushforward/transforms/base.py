@@ -1,17 +1,17 @@
-"""The contract of every invertible map, and the two ways to build maps of maps."""
+"""The contract of every invertible map, and its inverse."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..networks.shapes import Shape, check_arguments
+from ..kernels.chain import Link
+from ..networks.shapes import Shape, anchor, check_arguments
 
-__all__ = ["Chain", "Inverse", "Shape", "Transform", "check_arguments", "merge_context_shapes"]
+__all__ = ["Inverse", "Shape", "Transform", "check_arguments", "merge_context_shapes"]
 
 
 class Transform(nn.Module, ABC):
@@ -75,8 +75,8 @@ class Transform(nn.Module, ABC):
     def _check(self, name: str, x: Tensor, event_shape: Shape, context: Tensor | None) -> Tensor | None:
         """Check one call; return the context, None where it is ignored."""
         context = check_arguments(self, name, x, event_shape, context)
-        parameter = next(self.parameters(), x)
-        if parameter.dtype != x.dtype:
+        parameter = anchor(self)
+        if parameter is not None and parameter.dtype != x.dtype:
             raise ValueError(
                 f"{type(self).__name__}: {name} must have the dtype of the parameters, {parameter.dtype}, "
                 f"got {x.dtype}; convert one of them with .to(dtype)"
@@ -88,6 +88,13 @@ class Transform(nn.Module, ABC):
 
     @abstractmethod
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]: ...
+
+    def link(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> Link | None:
+        """Return one direction, for points that kernels serve, as a link of a fused chain; None where it cannot be one.
+
+        A chain takes links that follow each other in one call, and others by ``_forward`` and ``_inverse``.
+        """
+        return None
 
     def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Recover ``x`` from ``y``, and return it as a leaf with what ``forward`` makes of it."""
@@ -148,67 +155,6 @@ class Inverse(Transform):
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.transform._forward(y, context)
 
-
-class Chain(Transform):
-    r"""Composition, first transform first: :math:`f = f_K \circ \dots \circ f_1`.
-
-    The log-determinants add: :math:`\log|\det J_f| = \sum_k \log|\det J_{f_k}|`.
-
-    Args:
-        transforms: At least one transform, each taking the shape that the one before it gives.
-
-    Raises:
-        ValueError: No transform, or shapes that do not follow from each other.
-
-    Example:
-        >>> import torch
-        >>> from pushforward.transforms import Chain, Permutation
-        >>> t = Chain([Permutation.reverse(3), Permutation.reverse(3)])
-        >>> t(torch.tensor([1.0, 2.0, 3.0]))
-        (tensor([1., 2., 3.]), tensor(0.))
-    """
-
-    def __init__(self, transforms: Sequence[Transform]) -> None:
-        parts = list(transforms)
-        if not parts:
-            raise ValueError("Chain: at least one transform is needed, got none")
-        for i, (a, b) in enumerate(pairwise(parts)):
-            if a.latent_shape != b.event_shape:
-                raise ValueError(
-                    f"Chain: transform {i} ({type(a).__name__}) gives shape {a.latent_shape}, "
-                    f"transform {i + 1} ({type(b).__name__}) takes {b.event_shape}"
-                )
-        super().__init__(
-            parts[0].event_shape,
-            latent_shape=parts[-1].latent_shape,
-            context_shape=merge_context_shapes(parts, "Chain"),
-        )
-        self.transforms = nn.ModuleList(parts)
-
-    def __iter__(self) -> Iterator[Transform]:
-        for part in self.transforms:
-            assert isinstance(part, Transform)
-            yield part
-
-    def __len__(self) -> int:
-        return len(self.transforms)
-
-    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        total = x.new_zeros(x.shape[: x.ndim - len(self.event_shape)])
-        for part in self:
-            x, log_abs_det = part._forward(x, context)
-            total = total + log_abs_det
-        return x, total
-
-    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        total = y.new_zeros(y.shape[: y.ndim - len(self.latent_shape)])
-        for part in reversed(list(self)):
-            y, log_abs_det = part._inverse(y, context)
-            total = total + log_abs_det
-        return y, total
-
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Initialise each transform on what the ones before it make of ``x``."""
-        for part in self:
-            x = part.initialize(x, context)
-        return x
+    def link(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> Link | None:
+        """Return the link of the other direction."""
+        return self.transform.link(x, context, inverse=not inverse) if type(self) is Inverse else None

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..kernels.chain import Link
+from ..networks.stack import serves
 from .base import Transform
-from .conditioned import conditioned
+from .conditioned import along, conditioned
 from .elementwise import ElementwiseMap
 
 
@@ -70,15 +72,28 @@ class Coupling(Transform):
         return self._move(y, context, inverse=True)
 
     def _move(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        fused = conditioned(
-            x, context, self.network, self.map, stay=self.stay, move=self.move, inverse=inverse
-        )
-        if fused is not None:
-            return fused
+        link = self.link(x, context, inverse=inverse) if serves(x) else None
+        if link is not None:
+            return along(x, [link])
         fixed = x.index_select(-1, self.stay)
         direction = self.map.inverse if inverse else self.map.forward
         y, log_derivative = direction(x.index_select(-1, self.move), self._map_parameters(fixed, context))
         return torch.cat([fixed, y], -1).index_select(-1, self.back), log_derivative.sum(-1)
+
+    def link(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> Link | None:
+        """Return one direction as a link of a fused chain; None where it cannot be one."""
+        if type(self) is not Coupling:
+            return None
+        modules, buffers = self.__dict__["_modules"], self.__dict__["_buffers"]  # attributes are slow
+        return conditioned(
+            x,
+            context,
+            modules["network"],
+            modules["map"],
+            stay=buffers["stay"],
+            move=buffers["move"],
+            inverse=inverse,
+        )
 
     def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         # The elements that stay are those of x: one pass of the network serves the inverse and the way forward again.

@@ -144,7 +144,7 @@ class Affine(ElementwiseMap):
 
     def kernel(self, *, inverse: bool) -> Map | None:
         """Return the fused kernel of one direction."""
-        return affine_kernel(self.bound, inverse=inverse) if type(self) is Affine else None
+        return affine_kernel(self.bound, inverse) if type(self) is Affine else None
 
     def _formula(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         shift, log_scale = parameters[..., 0], limit(parameters[..., 1], self.bound)

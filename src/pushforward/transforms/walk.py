@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .base import Chain, Inverse, Transform
+from .base import Inverse, Transform
+from .chain import Chain
 
 
 def walk(transform: Transform, path: str = "transform") -> list[tuple[str, Transform]]:
