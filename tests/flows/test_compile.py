@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
 
 from pushforward.configs import IAFConfig, MAFConfig, NSFConfig, RealNVPConfig
 from pushforward.flows import Flow, build_flow, compiles_well
+from pushforward.kernels.chain import available
+from pushforward.transforms import Chain, LULinear
 
 
 def randomised(flow: Flow) -> Flow:
@@ -21,7 +24,7 @@ def randomised(flow: Flow) -> Flow:
 
 
 def test_which_directions_compile_well() -> None:
-    sizes = {"layers": 2, "hidden": (8,)}
+    sizes: dict[str, Any] = {"layers": 2, "hidden": (8,), "activation": "tanh"}
     expected = {
         RealNVPConfig(**sizes): (True, True),
         MAFConfig(**sizes): (True, False),
@@ -31,10 +34,14 @@ def test_which_directions_compile_well() -> None:
     for config, directions in expected.items():
         transform = build_flow(config, 3).transform
         assert (compiles_well(transform), compiles_well(transform, inverse=True)) == directions, config
+    # What is one call of a kernel already does not.
+    coupling = build_flow(RealNVPConfig(layers=2, hidden=(8,)), 3).transform
+    assert compiles_well(coupling) != available()
+    assert compiles_well(Chain([coupling, LULinear(3)]))
 
 
 def test_compiled_densities_samples_and_gradients_are_the_same() -> None:
-    flow = randomised(build_flow(RealNVPConfig(layers=2, hidden=(8,)), 3))
+    flow = randomised(build_flow(RealNVPConfig(layers=2, hidden=(8,), activation="tanh"), 3))
     plain = copy.deepcopy(flow)
     flow.compile()
     x = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
@@ -68,7 +75,7 @@ def test_without_a_compiler_there_is_one_warning(monkeypatch: pytest.MonkeyPatch
         return call
 
     monkeypatch.setattr(torch, "compile", compile_nothing)
-    flow = randomised(build_flow(RealNVPConfig(layers=2, hidden=(8,)), 3))
+    flow = randomised(build_flow(RealNVPConfig(layers=2, hidden=(8,), activation="tanh"), 3))
     plain = copy.deepcopy(flow)
     flow.compile()
     x = torch.randn(5, 3)

@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from ..networks.stack import serves
 from ..transforms import (
     ActNorm,
     Additive,
@@ -28,20 +29,35 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _LAYERS = (ActNorm, Autoregressive, Chain, Coupling, Elementwise, LULinear, Orthogonal, Permutation)
 _MAPS = (Additive, Affine, Scale)
+_MANY = 256  # points, enough for a kernel
 
 
 def compiles_well(transform: Transform, *, inverse: bool = False) -> bool:
     """Return whether a direction of a transform gains from ``torch.compile``.
 
-    Splines do not: they have a fused kernel, and take minutes to compile. Nor does what goes from element to element,
-    or iterates: its loops would be unrolled.
+    What is one call of a fused kernel does not, nor do splines, which take minutes to compile, nor what goes from
+    element to element, or iterates: its loops would be unrolled.
     """
     parts = [part for _, part in walk(transform)]
+    if _is_one_call(parts, inverse=inverse):
+        return False
     maps = [part.map for part in parts if isinstance(part, (Autoregressive, Coupling, Elementwise))]
     return (
         all(isinstance(part, _LAYERS) for part in parts)
         and all(isinstance(each, _MAPS) for each in maps)
         and not (inverse and any(isinstance(part, Autoregressive) for part in parts))
+    )
+
+
+def _is_one_call(parts: list[Transform], *, inverse: bool) -> bool:
+    """Return whether all parts are links of a fused chain."""
+    x = torch.zeros(_MANY, *parts[0].event_shape)
+    if not serves(x):
+        return False
+    contexts = [None if part.context_shape is None else torch.zeros(part.context_shape) for part in parts]
+    return all(
+        part.link(x, context, inverse=inverse) is not None
+        for part, context in zip(parts, contexts, strict=True)
     )
 
 

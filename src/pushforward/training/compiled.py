@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,8 +42,9 @@ class Compilation:
 
     Args:
         flow: The flow.
-        optimiser: Its AdamW.
-        average: The moving average of its weights.
+        vectors: Its trained parameters.
+        optimiser: Their AdamW.
+        average: Their moving average.
         config: Settings; ``compile`` says what is wanted.
         note: Called where nothing can be compiled here.
 
@@ -54,14 +55,16 @@ class Compilation:
     def __init__(
         self,
         flow: Flow,
+        vectors: Sequence[nn.Parameter],
         optimiser: torch.optim.Optimizer,
         average: Average,
+        *,
         config: TrainConfig,
         note: Callable[[str], None],
     ) -> None:
-        self._flow, self._optimiser, self._average = flow, optimiser, average
+        self._flow, self._vectors, self._optimiser, self._average = flow, vectors, optimiser, average
         self._config, self._note = config, note
-        self._wanted = config.compile != "never"
+        self._wanted = config.compile != "never" and len(vectors) == 1
         self._step: CompiledStep | None = None
 
     @property
@@ -73,16 +76,11 @@ class Compilation:
         """Compile the steps from here on."""
         self._step = CompiledStep(
             TrainStep(self._flow, precision=self._config.precision),
+            self._vectors[0],
             self._optimiser,
             self._average,
             self._config.clip_norm,
         )
-
-    def end(self) -> None:
-        """Compile no more, and leave the flow as one that never was."""
-        if self._step is not None:
-            self._step.release()
-        self._step, self._wanted = None, False
 
     def move(self, batch: Batch, rate: float, schedule: Schedule) -> tuple[Tensor, Tensor] | None:
         """Move by one batch; return its loss and the gradient's norm, or None where steps are not compiled."""
@@ -98,7 +96,7 @@ class Compilation:
         try:
             loss, norm = self._step(batch, rate)
         except RuntimeError as error:  # a compiler that is missing or fails shows at the first call
-            self.end()
+            self._step, self._wanted = None, False
             self._note(
                 f"The steps could not be compiled: {' '.join(str(error).split())[:200]}. Training goes on without, "
                 "more slowly; compile='never' does not try."
@@ -111,14 +109,14 @@ class Compilation:
 class CompiledStep:
     r"""Loss, gradient, clipping, AdamW and moving average of one batch, compiled by ``torch.compile`` into one graph.
 
-    Parameters, moments and averages become views of one vector each, so that everything but the loss is a handful of
-    operations on vectors. A step whose loss or gradient is not finite leaves them as they were. The first call
-    compiles, some 20 s for 8 small layers, a few where torch finds its cache on disk; all batches have one shape.
+    A step whose loss or gradient is not finite leaves all as it was. The first call compiles, some 20 s for 8 small
+    layers, a few where torch finds its cache on disk; all batches have one shape.
 
     Args:
-        loss: A module ``(z, context, weights) -> loss``.
-        optimiser: AdamW with one group of all parameters of ``loss``; its state is carried on.
-        average: The moving average of the weights.
+        loss: A module ``(z, context, weights) -> loss``, whose trained parameters are those of one vector.
+        vector: The vector.
+        optimiser: AdamW of this vector; its state is carried on.
+        average: The moving average of the vector.
         clip_norm: Largest norm of the gradient.
 
     Raises:
@@ -126,28 +124,22 @@ class CompiledStep:
     """
 
     def __init__(
-        self, loss: nn.Module, optimiser: torch.optim.Optimizer, average: Average, clip_norm: float
+        self,
+        loss: nn.Module,
+        vector: nn.Parameter,
+        optimiser: torch.optim.Optimizer,
+        average: Average,
+        clip_norm: float,
     ) -> None:
-        named = dict(loss.named_parameters())
-        self._parameters, self._optimiser = list(named.values()), optimiser
-        group = optimiser.param_groups[0]
-        count = torch.zeros(())
-        for p in self._parameters:
-            state = optimiser.state[p]
-            count = state.get("step", count)
-            for name in ("exp_avg", "exp_avg_sq"):
-                state.setdefault(name, torch.zeros_like(p))
-        for p in self._parameters:
-            optimiser.state[p]["step"] = count
-        moments = [
-            _flatten([optimiser.state[p][name] for p in self._parameters])
-            for name in ("exp_avg", "exp_avg_sq")
-        ]
-        self._state = [_flatten([p.data for p in self._parameters], self._parameters), *moments, count]
-        self._flat_average = _flatten(average.values) if average.values else None
+        group, state = optimiser.param_groups[0], optimiser.state[vector]
+        if not state:
+            state |= {name: torch.zeros_like(vector.detach()) for name in ("exp_avg", "exp_avg_sq")}
+            state["step"] = torch.zeros(())
+        self._state = [vector.detach(), state["exp_avg"], state["exp_avg_sq"], state["step"]]
         self._average = average
         self._rate, self._forgets = torch.zeros(()), torch.zeros(())
-        step = _make_step(loss, list(named), [p.shape for p in self._parameters], group, clip_norm)
+        shapes = {name: p.shape for name, p in loss.named_parameters() if p.requires_grad}
+        step = _make_step(loss, shapes, group, clip_norm)
         self._step = torch.compile(step, fullgraph=True, dynamic=False)
 
     def __call__(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
@@ -156,39 +148,22 @@ class CompiledStep:
         self._forgets.fill_(1.0 - self._average.next_decay())
         result: tuple[Tensor, Tensor] = self._step(
             self._state,
-            self._flat_average,
+            self._average.values[0] if self._average.values else None,
             self._rate,
             self._forgets,
             (batch.z, batch.context, batch.weights),
         )
         return result
 
-    def release(self) -> None:
-        """Give every parameter, and all that belongs to it, memory of its own again."""
-        for p in self._parameters:
-            p.data = p.data.clone()
-            state = self._optimiser.state[p]
-            state.update({name: t.clone() for name, t in state.items()})
-
-
-def _flatten(tensors: Sequence[Tensor], owners: Iterable[Tensor] | None = None) -> Tensor:
-    """Return all tensors in one vector, of which they (or their owners) become views."""
-    flat = torch.cat([t.detach().flatten() for t in tensors])
-    for owner, part, t in zip(
-        tensors if owners is None else owners, flat.split([t.numel() for t in tensors]), tensors, strict=True
-    ):
-        owner.data = part.view(t.shape)
-    return flat
-
 
 def _make_step(
-    loss: nn.Module, names: list[str], shapes: list[torch.Size], group: dict[str, Any], clip_norm: float
+    loss: nn.Module, shapes: dict[str, torch.Size], group: dict[str, Any], clip_norm: float
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    sizes = [shape.numel() for shape in shapes]
+    sizes = [shape.numel() for shape in shapes.values()]
     beta1, beta2 = group["betas"]
 
     def loss_of(flat: Tensor, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
-        views = {n: part.view(s) for n, part, s in zip(names, flat.split(sizes), shapes, strict=True)}
+        views = {n: part.view(s) for part, (n, s) in zip(flat.split(sizes), shapes.items(), strict=True)}
         value: Tensor = torch.func.functional_call(loss, views, (z, context, weights))
         return value
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,8 +118,10 @@ def train(
         _threads(threads_for(flow, config)),
         nullcontext() if checkpoints is None else checkpoints.held(),
         _termination(wanted=checkpoints is not None) as asked,
+        ExitStack() as after,
     ):
         run = Run(flow, train_points, valid_points, config, accelerator=accelerator, on_note=on_note)
+        after.callback(run.release)
         whose = {} if checkpoints is None else {**(identity or {}), **run.identity()}
         found = None if checkpoints is None else checkpoints.newest(whose)
         if found is None:

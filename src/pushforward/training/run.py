@@ -22,6 +22,7 @@ from .checkpoints import Snapshot
 from .compiled import Compilation
 from .drift import find_drift, with_constant_memory
 from .environment import library_versions
+from .flat import FlatParameters
 from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
 from .notes import tell
 from .points import Batch, Points, Preprocessed, fit_preprocess, preprocess
@@ -72,9 +73,9 @@ class Run:
         self._generator = torch.Generator().manual_seed(config.seed)
         fit_preprocess(flow, train_points, self._generator)
         flow.to(self._fabric.device)
-        self._parameters = list(flow.parameters())
+        self._flat = FlatParameters(flow.parameters())
         self._optimiser = torch.optim.AdamW(
-            self._parameters,
+            self._flat.vectors,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=flow.base.device.type != "mps",
@@ -83,7 +84,7 @@ class Run:
         self._loss_of, self._stepper = self._fabric.setup(
             TrainStep(trained, precision=config.precision), self._optimiser, move_to_device=False
         )
-        self._average = Average(self._parameters, config.ema)
+        self._average = Average(self._flat.vectors, config.ema)
         self._valid = self._preprocessed_valid()
         self._ready: Preprocessed | None = None
         self._epoch_state = self._generator.get_state()
@@ -99,7 +100,9 @@ class Run:
         self.notes: list[str] = []
         self._last_skip = ""
         self._drift: str | None = None
-        self.compilation = Compilation(flow, self._optimiser, self._average, config, self._note)
+        self.compilation = Compilation(
+            flow, self._flat.vectors, self._optimiser, self._average, config=config, note=self._note
+        )
 
     # --- steps and epochs -----------------------------------------------------------------------------------------
 
@@ -136,7 +139,7 @@ class Run:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         loss = self._gradient(batch)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self._flat.vectors, self.config.clip_norm)
         if bool(torch.isfinite(norm + loss)):
             self._stepper.step()
             self._average.update()
@@ -178,7 +181,6 @@ class Run:
         Raises:
             TrainingError: There are none.
         """
-        self.compilation.end()
         if self._best is not None:
             self.flow.load_state_dict(self._best)
         elif self.stopped == "diverged":
@@ -192,6 +194,10 @@ class Run:
                 "or look for validation rows far from all training rows."
             )
         self.flow.to("cpu")
+
+    def release(self) -> None:
+        """Leave the flow as one that is not trained."""
+        self._flat.release()
 
     def _drifts(self, batch: Batch) -> bool:
         """Say whether, with constant memory, some layer no longer gives its input back."""
@@ -209,7 +215,7 @@ class Run:
         """Compute the gradient of a batch and return its loss, in pieces that fit into memory."""
         while True:
             try:
-                self._stepper.zero_grad()
+                self._stepper.zero_grad(set_to_none=False)
                 if self._pieces == 1:
                     loss: Tensor = self._loss_of(batch.z, batch.context, batch.weights)
                     self._fabric.backward(loss)

@@ -1,0 +1,55 @@
+"""The weights of a model side by side in one vector, for all that a step does to each number alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatParameters:
+    """Parameters, and their gradients, as views of one vector for each dtype, as a rule of one.
+
+    Clipping, the optimiser and the moving average then are a few operations on vectors, and not some on each of many
+    small tensors. Gradients are added up in place: they are set to zero before a step, and never to None.
+
+    Args:
+        parameters: What to lay side by side; those without gradient stay where they are.
+
+    Attributes:
+        vectors: The vectors, with their gradients.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> flat = FlatParameters(layer.parameters())
+        >>> layer(torch.ones(2)).sum().backward()
+        >>> [v.grad.tolist() for v in flat.vectors]
+        [[1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        kinds: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
+        for p in parameters:
+            if p.requires_grad:
+                kinds.setdefault((p.dtype, p.device), []).append(p)
+        self._parameters = [p for kind in kinds.values() for p in kind]
+        self.vectors: list[nn.Parameter] = []
+        for kind in kinds.values():
+            vector = nn.Parameter(torch.cat([p.detach().flatten() for p in kind]))
+            vector.grad = torch.zeros_like(vector)
+            for p, value, gradient in zip(
+                kind, _views(vector.detach(), kind), _views(vector.grad, kind), strict=True
+            ):
+                p.data, p.grad = value, gradient
+            self.vectors.append(vector)
+
+    def release(self) -> None:
+        """Give every parameter memory of its own again, and no gradient."""
+        for p in self._parameters:
+            p.data, p.grad = p.detach().clone(), None
+
+
+def _views(vector: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    parts = vector.split([p.numel() for p in parameters])
+    return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
