@@ -8,7 +8,7 @@ from pushforward.training.drift import with_constant_memory
 
 from ..tasks import Task
 from . import Cannot
-from .ours_flows import make
+from .ours_flows import TrainedModel, make
 from .torch_model import TorchModel
 
 
@@ -17,5 +17,5 @@ def build(task: Task) -> TorchModel:
     if not task.name.startswith("depth"):
         raise Cannot("only for memory against depth")
     torch.manual_seed(0)
-    flow = with_constant_memory(make(task))
-    return TorchModel(task, flow, flow.log_prob, lambda n: flow.sample((n,)), note='memory="constant"')
+    flow = make(task)
+    return TrainedModel(task, flow, module=with_constant_memory(flow), note='memory="constant"')

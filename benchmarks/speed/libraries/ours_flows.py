@@ -11,6 +11,7 @@ from pushforward.networks import MLP
 from pushforward.training import TrainStep
 from pushforward.training.average import Average
 from pushforward.training.compiled import CompiledStep, pays
+from pushforward.training.flat import FlatParameters
 from pushforward.training.points import Batch
 from pushforward.transforms import Chain, Coupling, RationalQuadraticSpline
 
@@ -26,23 +27,45 @@ def build(task: Task) -> TorchModel:
     torch.manual_seed(0)
     flow = make(task)
     if pays(flow, TrainConfig(), task.batch, _STEPS):
-        flow.compile()
-        return CompiledModel(
-            task, flow, flow.log_prob, lambda n: flow.sample((n,)), note="compiled, as in a long training"
-        )
-    return TorchModel(task, flow, flow.log_prob, lambda n: flow.sample((n,)))
+        return CompiledModel(task, flow)
+    return TrainedModel(task, flow)
 
 
-class CompiledModel(TorchModel):
+class TrainedModel(TorchModel):
+    """A flow whose steps are those of the trainer: weights, gradients and moments side by side in vectors.
+
+    Args:
+        task: What it was built for.
+        flow: The flow.
+        module: What is trained, if that is not the flow itself.
+        note: How it differs from the task's architecture.
+    """
+
+    def __init__(self, task: Task, flow: Flow, *, module: Flow | None = None, note: str = "") -> None:
+        trained = module or flow
+        super().__init__(task, trained, trained.log_prob, lambda n: flow.sample((n,)), note=note)
+        self.vectors = FlatParameters(trained.parameters()).vectors
+        self._optimiser, self._frees_gradients = adam(self.vectors), False
+
+
+class CompiledModel(TrainedModel):
     """A flow whose steps, densities and samples are compiled, as the trainer does by itself and ``Flow.compile``."""
 
     compiled = True
+
+    def __init__(self, task: Task, flow: Flow) -> None:
+        super().__init__(task, flow, note="compiled, as in a long training")
+        flow.compile()
 
     def calls(self, batch: int) -> dict[str, Call]:
         """Return the calls on ``batch`` rows of a standard normal."""
         x = torch.randn(batch, self.task.features, generator=torch.Generator().manual_seed(0))
         step = CompiledStep(
-            TrainStep(self.module), adam(self.module.parameters()), Average([], 0.0), TrainConfig().clip_norm
+            TrainStep(self.module),
+            self.vectors[0],
+            self._optimiser,
+            Average([], 0.0),
+            TrainConfig().clip_norm,
         )
         rows = Batch(x, None, None, torch.arange(batch))
         return super().calls(batch) | {"train": lambda: step(rows, LEARNING_RATE)[0]}
