@@ -7,14 +7,17 @@
 #include "arithmetic.h"
 
 #define RUN 64
+#define STEP 16 /* elements that are computed together, so that few do not take the time of a whole run */
 #define MANY 16384 /* elements that are worth a second thread */
 
 typedef struct { float bound; int32_t inverse; } affine;
 
+static inline int64_t whole(int64_t count) { return (count + STEP - 1) / STEP * STEP; }
+
 static inline int64_t copy(const float *from, int64_t step, int64_t n, float *to) {
     int64_t count = n < RUN ? n : RUN;
     for (int64_t i = 0; i < count; i++) to[i] = from[i * step];
-    for (int64_t i = count; i < RUN; i++) to[i] = 0.0f;
+    for (int64_t i = count; i < whole(count); i++) to[i] = 0.0f;
     return count;
 }
 
@@ -24,12 +27,12 @@ static void map_run(affine a, const float *in, const float *parameters, int64_t 
     int64_t count = copy(in, 1, n, x);
     copy(parameters, row, n, shift), copy(parameters + stride, row, n, s);
     if (a.inverse)
-        for (int i = 0; i < RUN; i++) {
+        for (int64_t i = 0; i < whole(count); i++) {
             s[i] = -a.bound * hyperbolic_tangent(s[i] * inverse_bound);
             x[i] = (x[i] - shift[i]) * exponential(s[i]);
         }
     else
-        for (int i = 0; i < RUN; i++) {
+        for (int64_t i = 0; i < whole(count); i++) {
             s[i] = a.bound * hyperbolic_tangent(s[i] * inverse_bound);
             x[i] = x[i] * exponential(s[i]) + shift[i];
         }
@@ -43,7 +46,7 @@ static void gradient_run(affine a, const float *at, const float *parameters, int
     float x[RUN], t[RUN], value[RUN], log[RUN], inverse_bound = 1.0f / a.bound, sign = a.inverse ? -1.0f : 1.0f;
     int64_t count = copy(at, 1, n, x);
     copy(parameters + 1, 2, n, t), copy(g_value, 1, n, value), copy(g_log, 1, n, log);
-    for (int i = 0; i < RUN; i++) {
+    for (int64_t i = 0; i < whole(count); i++) {
         float tanh = hyperbolic_tangent(t[i] * inverse_bound);
         float g = value[i] * exponential(sign * a.bound * tanh);
         /* Of the inverse (y - t) exp(-s), the derivative by s is the negative of what comes out. */

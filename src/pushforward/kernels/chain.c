@@ -6,124 +6,7 @@
    point gives depends on no other point of the batch, and the order of every sum on nothing but sizes, not on threads.
    NaN stays NaN. */
 
-#include <omp.h>
-
-#include "products.h"
-
-#define BLOCK 48           /* points that go through all layers together */
-#define CHUNK 4096         /* points whose gradients are kept at a time */
-#define FEW (1 << 20)      /* multiplications that are not worth a second thread */
-#define TOGETHER (1 << 19) /* numbers of a small chain, whose links are done together */
-
-/* An elementwise map of n numbers, and what its gradient makes of those of values and log-derivatives. ``at`` is the
-   point in the model's own direction: what goes in, or comes out of the inverse. The gradient uses it and ``g_value`` up.
-   */
-typedef void (*map_of)(const void *how, const float *in, const float *parameters, int64_t n, float *out,
-                       float *log_derivative);
-typedef void (*gradient_of)(const void *how, float *at, const float *parameters, int64_t n, float *g_value,
-                            const float *g_log, float *g_point, float *g_parameters);
-
-/* What the caller lays out in a table of words of 8 bytes: links, and where each of them says so, its layers. A null
-   pointer is something that is not there, or not wanted. */
-typedef struct {
-    int64_t outputs;
-    const float *weight, *bias;
-    const int64_t *reach, *first;
-    float *g_weight, *g_bias;
-} layer;
-
-typedef struct {
-    int64_t layers, place;      /* number of layers, and the word where they begin */
-    const void *how;
-    map_of map;
-    gradient_of gradient;
-    int64_t inverse;            /* whether the map goes against the model's own direction */
-    const int64_t *stay, *move; /* elements that the perceptron is given, and that are mapped; null: all */
-    int64_t given, moves;       /* their numbers */
-    const float *context;       /* added before the first rectifier */
-    int64_t context_row;        /* from point to point */
-    float *g_first;             /* gradient of what the first layer gives */
-} link;
-
-/* A layer, and a link, in a pass; where the numbers of the layer begin in its memory. */
-typedef struct {
-    const layer *is;
-    int64_t in, out, panels, panel, packed, tiled, sums;
-    float *result; /* what it gives, if that is kept */
-} stage;
-
-typedef struct {
-    const link *is;
-    stage *stages;
-    const float *in;
-    float *fixed, *out; /* elements that stay, if they are kept; what the link gives */
-} step;
-
-typedef struct {
-    int64_t links, layers, wide, given, moves, parameters; /* numbers of both, and the largest widths */
-    int64_t points, features, block, work;
-    step *steps;
-    stage *stages;
-    float *packed;   /* weights in panels */
-    int64_t *limits; /* of each panel, up to which input, or from which output on, it is not 0 */
-    float *tiled;    /* gradients of what layers give, in tiles */
-} pass;
-
-static void *memory(int64_t bytes) { return aligned_alloc(64, (bytes + 127) / 64 * 64); }
-
-ALWAYS int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
-/* Smaller blocks of few points, so that there are enough for all threads, whose number must not count. */
-static int64_t block_of(int64_t points) {
-    int64_t block = BLOCK;
-    while (block > 2 * TILE && points < 16 * block) block /= 2;
-    return block;
-}
-
-/* Read the table. ``kept`` gets one link after the other: elements that stay, what the layers give, what the link gives;
-   if it is null nothing is kept, and all links change ``y``. The steps are to be freed. */
-static pass plan(const int64_t *table, int64_t links, int64_t points, int64_t features, const float *x, float *kept,
-                 float *y) {
-    const link *all = (const link *)table;
-    pass p = {.links = links, .points = points, .features = features, .block = block_of(points)};
-    for (int64_t i = 0; i < links; i++) p.layers += all[i].layers;
-    p.steps = memory(links * sizeof(step) + p.layers * sizeof(stage));
-    if (!p.steps) return p;
-    stage *at = p.stages = (stage *)(p.steps + links);
-    for (int64_t i = 0; i < links; i++) {
-        const link *l = all + i;
-        const layer *layers = (const layer *)(table + l->place);
-        step *s = p.steps + i;
-        *s = (step){l, at, i ? p.steps[i - 1].out : x, 0, y};
-        if (kept && l->stay) s->fixed = kept, kept += points * l->given;
-        p.given = most(p.given, l->given), p.moves = most(p.moves, l->moves), p.wide = most(p.wide, l->given);
-        for (int64_t j = 0, in = l->given; j < l->layers; j++, at++) {
-            *at = (stage){.is = layers + j, .in = in, .out = layers[j].outputs};
-            if (j == l->layers - 1 && !l->map) at->result = y;
-            else if (kept) at->result = kept, kept += points * at->out;
-            p.work += points * in * at->out, p.wide = most(p.wide, at->out);
-            in = at->out;
-        }
-        p.parameters = most(p.parameters, at[-1].out);
-        if (kept && i < links - 1) s->out = kept, kept += points * features;
-    }
-    return p;
-}
-
-static void end(const pass *p) { free(p->packed), free(p->limits), free(p->steps); }
-
-static int threads_of(const pass *p) { return p->work < FEW ? 1 : omp_get_max_threads(); }
-
-/* Which layer a panel belongs to, of these and those after them. */
-static const stage *stage_of(const stage *stages, int64_t panel) {
-    while (panel >= stages->panel + stages->panels) stages++;
-    return stages;
-}
-
-ALWAYS void gather(const float *from, int64_t n, int64_t features, const int64_t *order, int64_t count, float *to) {
-    for (int64_t r = 0; r < n; r++)
-        for (int64_t i = 0; i < count; i++) to[r * count + i] = from[r * features + (order ? order[i] : i)];
-}
+#include "links.h"
 
 /* Map the elements that move of n points, perhaps in place; ``own`` has room for three numbers for each. */
 static void move(const link *l, int64_t features, const float *x, const float *parameters, int64_t n, float *own, float *y,
@@ -175,36 +58,70 @@ static void through(const pass *p, const step *s, int64_t row, int64_t n, float 
     if (l->map) move(l, p->features, from, given, n, more, s->out + row * p->features, log + row, again);
 }
 
+/* Memory for the weights of one link, in panels of what layers give, or are given: the numbers of it and of panels, and
+   whether all links are small, so that each thread has its own. */
+typedef struct { int64_t size, count; int own; } packing;
+
+static packing packing_of(pass *p, int back) {
+    packing k = {0, 0, 1};
+    for (step *s = p->steps; s < p->steps + p->links; s++) {
+        int64_t size = 0;
+        for (stage *t = s->stages; t < s->stages + s->is->layers; t++) {
+            t->panels = panels(back ? t->in : t->out), t->panel = s->panels, t->packed = size;
+            s->panels += t->panels, size += t->panels * PANEL * (back ? t->out : t->in);
+        }
+        k.size = most(k.size, size), k.count = most(k.count, s->panels);
+    }
+    k.own = k.size <= SMALL;
+    return k;
+}
+
+/* The pass as a thread sees it. */
+static pass view_of(const pass *p, packing k) {
+    pass view = *p;
+    if (k.own) view.packed += omp_get_thread_num() * k.size, view.limits += omp_get_thread_num() * k.count;
+    return view;
+}
+
+static void pack_at(const pass *p, const step *s, int64_t i) {
+    const stage *t = stage_of(s->stages, i);
+    int64_t j = (i - t->panel) * PANEL;
+    p->limits[i] = pack(t->is->weight, t->is->reach, t->in, t->out, j, p->packed + t->packed + j * t->in);
+}
+
+static void through_at(const pass *p, const step *s, int64_t row, float *own, float *log) {
+    through(p, s, row, least(p->block, p->points - row), own, log, s > p->steps);
+}
+
 /* Returns 1 where there is not enough memory. ``kept`` has room for what the gradient needs, or is null. Without a map y
    is what the perceptron gives, and there is no log_abs_det. */
 int32_t chain_forward(const int64_t *table, int64_t links, const float *x, int64_t points, int64_t features, float *kept,
                       float *y, float *log_abs_det) {
     pass p = plan(table, links, points, features, x, kept, y);
     if (!p.steps) return 1;
-    int threads = threads_of(&p);
-    int64_t size = 0, count = 0, own_size = p.block * (2 * p.wide + 3 * p.moves + p.given);
-    for (stage *t = p.stages; t < p.stages + p.layers; t++) {
-        t->panels = panels(t->out), t->panel = count, t->packed = size;
-        count += t->panels, size += t->panels * PANEL * t->in;
-    }
-    p.packed = memory((size + threads * own_size) * sizeof(float)), p.limits = memory(count * sizeof(int64_t));
+    packing k = packing_of(&p, 0);
+    int threads = threads_of(&p), copies = k.own ? threads : 1;
+    int64_t own_size = panels(p.block * (2 * p.wide + 3 * p.moves + p.given)) * PANEL;
+    p.packed = memory((copies * k.size + threads * own_size) * sizeof(float));
+    p.limits = memory(copies * k.count * sizeof(int64_t));
     if (!p.packed || !p.limits) return end(&p), 1;
-    float *scratch = p.packed + size;
-    int64_t group = size <= TOGETHER ? links : 1;
+    float *scratch = p.packed + copies * k.size;
 #pragma omp parallel num_threads(threads)
     {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < count; i++) {
-            const stage *t = stage_of(p.stages, i);
-            int64_t j = (i - t->panel) * PANEL;
-            p.limits[i] = pack(t->is->weight, t->is->reach, t->in, t->out, j, p.packed + t->packed + j * t->in);
-        }
+        pass view = view_of(&p, k);
         float *own = scratch + omp_get_thread_num() * own_size;
-        for (int64_t k = 0; k < links; k += group)
+        for (const step *s = p.steps; s < p.steps + links; s++)
+            if (k.own) {
+                for (int64_t i = 0; i < s->panels; i++) pack_at(&view, s, i);
+                /* The same points for every link, so that no thread waits for another. */
+#pragma omp for schedule(static) nowait
+                for (int64_t row = 0; row < points; row += p.block) through_at(&view, s, row, own, log_abs_det);
+            } else {
+#pragma omp for schedule(static)
+                for (int64_t i = 0; i < s->panels; i++) pack_at(&p, s, i);
 #pragma omp for schedule(dynamic)
-            for (int64_t row = 0; row < points; row += p.block)
-                for (int64_t i = k; i < k + group; i++)
-                    through(&p, p.steps + i, row, least(p.block, points - row), own, log_abs_det, i > 0);
+                for (int64_t row = 0; row < points; row += p.block) through_at(&p, s, row, own, log_abs_det);
+            }
     }
     end(&p);
     return 0;
@@ -236,14 +153,21 @@ static void put(const link *l, int64_t features, int64_t n, const float *g_y, co
     }
 }
 
-/* Points whose gradients are kept at a time. */
-typedef struct { int64_t begin, points; } chunk;
+/* Points whose gradients are kept at a time; where they and their sums lie, one link after the other; and whether those
+   of points before are added to. ``weights`` is where gradients of weights and biases go, side by side; null: to where the
+   caller wants them. */
+typedef struct {
+    int64_t begin, points;
+    float *tiled, *sums, *weights;
+    int again;
+} chunk;
 
 /* Take the gradients of n points of a chunk back through a link; leave their sums. */
 static void back(const pass *p, const step *s, chunk c, int64_t at, int64_t n, const float *g_y, const float *g_log,
-                 float *g_x, float *own, float *sums) {
+                 float *g_x, float *own) {
     const link *l = s->is;
     int64_t row = c.begin + at;
+    float *sums = c.sums + at / p->block * p->biases;
     float *more = own + 2 * p->block * p->wide, *of_map = more + 4 * p->block * p->moves;
     float *of_given = l->map ? of_map + p->block * p->parameters : g_x + row * l->given;
     const float *g = g_y + row * s->stages[l->layers - 1].out, *of_point = 0;
@@ -255,7 +179,7 @@ static void back(const pass *p, const step *s, chunk c, int64_t at, int64_t n, c
         const stage *t = s->stages + i;
         const float *weights = p->packed + t->packed;
         const int64_t *starts = p->limits + t->panel;
-        if (t->is->g_weight) spread(g, n, t->out, p->tiled + t->tiled + at * TILE, c.points, sums + t->sums);
+        if (t->is->g_weight) spread(g, n, t->out, c.tiled + t->tiled + at * TILE, c.points, sums + t->sums);
         if (i == 0 && l->g_first) memcpy(l->g_first + row * t->out, g, n * t->out * sizeof(float));
         if (i == 0 && !g_x) return;
         float *below = i ? own + i % 2 * p->block * p->wide : of_given;
@@ -268,34 +192,83 @@ static void back(const pass *p, const step *s, chunk c, int64_t at, int64_t n, c
     if (l->map) put(l, p->features, n, g_y + row * p->features, of_point, g, g_x + row * p->features);
 }
 
+/* Where the gradient of a layer's weight, or of its bias, goes. */
+static float *weight_of(const stage *t, chunk c) { return c.weights && t->is->g_weight ? c.weights + t->weight : t->is->g_weight; }
+static float *bias_of(const stage *t, chunk c) {
+    return c.weights && t->is->g_bias ? c.weights + t->weight + t->out * t->in : t->is->g_bias;
+}
+
 /* The gradient of one panel of inputs of a layer's weight, from a chunk of points. */
 static void weigh(const pass *p, const step *s, chunk c, int64_t panel, float *own) {
     const stage *t = stage_of(s->stages, panel);
-    while (t >= s->stages + s->is->layers) s++;
     const float *given = t > s->stages ? t[-1].result : s->fixed ? s->fixed : s->in;
     if (t->is->g_weight)
-        columns(given + c.begin * t->in, p->tiled + t->tiled, c.points, t->in, t->out, (panel - t->panel) * PANEL,
-                t->is->reach, p->limits[panel], c.begin > 0, own, t->is->g_weight);
+        columns(given + c.begin * t->in, c.tiled + t->tiled, c.points, t->in, t->out, (panel - t->panel) * PANEL,
+                t->is->reach, p->limits[panel], c.again, own, weight_of(t, c));
 }
 
 /* That of a bias, from what blocks of points left. */
-static void add_up(const stage *t, chunk c, const float *sums, int64_t blocks, int64_t biases) {
-    for (int64_t b = 0; t->is->g_bias && b < blocks; b++)
+static void add_up(const pass *p, const stage *t, chunk c) {
+    float *bias = bias_of(t, c);
+    for (int64_t b = 0; bias && b < (c.points + p->block - 1) / p->block; b++)
         for (int64_t o = 0; o < t->out; o++)
-            t->is->g_bias[o] = (b || c.begin ? t->is->g_bias[o] : 0.0f) + sums[b * biases + t->sums + o];
+            bias[o] = (b || c.again ? bias[o] : 0.0f) + c.sums[b * p->biases + t->sums + o];
 }
 
-/* Let links share the memory of gradients, one after the other: return how much that takes. */
-static int64_t one_by_one(pass *p, int64_t *biases) {
-    int64_t tiled = 0;
-    *biases = 0;
-    for (step *s = p->steps; s < p->steps + p->links; s++) {
-        const stage first = s->stages[0], *last = s->stages + s->is->layers - 1;
-        int64_t each = last->sums + last->out - first.sums;
-        for (int64_t i = 0; i < s->is->layers; i++) s->stages[i].tiled -= first.tiled, s->stages[i].sums -= first.sums;
-        tiled = most(tiled, last->tiled + tiles(last->out) * TILE * least(p->points, CHUNK)), *biases = most(*biases, each);
+/* Gradients as they come into a chain and go through it. */
+typedef struct { const float *g_y, *g_log; float *between, *g_x; } flow;
+
+static void back_at(const pass *p, const step *s, chunk c, int64_t at, flow f, float *own) {
+    const step *first = p->steps, *last = first + p->links - 1;
+    back(p, s, c, at, least(p->block, c.points - at), s == last ? f.g_y : f.between, f.g_log,
+         s == first ? f.g_x : f.between, own);
+}
+
+static void pack_back_at(const pass *p, const step *s, int64_t i, int wanted) {
+    const stage *t = stage_of(s->stages, i);
+    int64_t j = (i - t->panel) * PANEL;
+    float *to = t == p->stages && !wanted ? 0 : p->packed + t->packed + j * t->out;
+    p->limits[i] = pack_back(t->is->weight, t->is->reach, t->is->first, t->in, t->out, j, to);
+}
+
+/* Go back through one link after the other, all threads together, and over chunks of points. */
+static void back_by_link(const pass *p, chunk c, flow f, float *own, float *side) {
+    for (const step *s = p->steps + p->links - 1; s >= p->steps; s--) {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < s->panels; i++) pack_back_at(p, s, i, f.g_x != 0);
+        for (c.begin = 0, c.again = 0; c.begin < p->points; c.begin += CHUNK, c.again = 1) {
+            c.points = least(CHUNK, p->points - c.begin);
+#pragma omp for schedule(dynamic)
+            for (int64_t at = 0; at < c.points; at += p->block) back_at(p, s, c, at, f, own);
+#pragma omp for schedule(dynamic)
+            for (int64_t i = 0; i < s->panels + s->is->layers; i++)
+                if (i < s->panels) weigh(p, s, c, i, side);
+                else add_up(p, s->stages + i - s->panels, c);
+        }
     }
-    return tiled;
+}
+
+/* Go back through all links with one share of the points. */
+static void back_by_share(const pass *p, chunk c, int64_t size, flow f, float *own, float *side) {
+    int64_t begin = c.begin, end = least(begin + size, p->points);
+    for (const step *s = p->steps + p->links - 1; s >= p->steps; s--) {
+        for (int64_t i = 0; i < s->panels; i++) pack_back_at(p, s, i, f.g_x != 0);
+        for (c.begin = begin, c.again = 0; c.begin < end; c.begin += CHUNK, c.again = 1) {
+            c.points = least(CHUNK, end - c.begin);
+            for (int64_t at = 0; at < c.points; at += p->block) back_at(p, s, c, at, f, own);
+            for (int64_t i = 0; i < s->panels; i++) weigh(p, s, c, i, side);
+            for (int64_t i = 0; i < s->is->layers; i++) add_up(p, s->stages + i, c);
+        }
+    }
+}
+
+/* Add the gradients of the other shares to those of the first. */
+static void join(const stage *t, const float *weights, int64_t size, int64_t shares) {
+    for (int64_t k = 0; k < shares - 1; k++) {
+        const float *from = weights + k * size + t->weight;
+        for (int64_t i = 0; t->is->g_weight && i < t->out * t->in; i++) t->is->g_weight[i] += from[i];
+        for (int64_t i = 0; t->is->g_bias && i < t->out; i++) t->is->g_bias[i] += from[t->out * t->in + i];
+    }
 }
 
 /* Returns 1 where there is not enough memory. x, ``kept`` and y are those of the way forward, y only needed where the last
@@ -304,54 +277,43 @@ int32_t chain_backward(const int64_t *table, int64_t links, const float *x, int6
                        const float *kept, const float *y, const float *g_y, const float *g_log, float *g_x) {
     pass p = plan(table, links, points, features, x, (float *)kept, (float *)y);
     if (!p.steps) return 1;
-    int threads = threads_of(&p);
-    int64_t most_points = least(points, CHUNK), blocks = (most_points + p.block - 1) / p.block;
-    int64_t size = 0, count = 0, tiled = 0, biases = 0;
-    for (stage *t = p.stages; t < p.stages + p.layers; t++) {
-        t->panels = panels(t->in), t->panel = count, t->packed = size, t->tiled = tiled, t->sums = biases;
-        count += t->panels, size += t->panels * PANEL * t->out, tiled += tiles(t->out) * TILE * most_points;
-        biases += t->out;
+    packing k = packing_of(&p, 1);
+    int threads = threads_of(&p), copies = k.own ? threads : 1;
+    int64_t blocks = (points + p.block - 1) / p.block, share = (blocks + SHARES - 1) / SHARES * p.block;
+    int64_t shares = k.own ? (points + share - 1) / share : 1, chunks = least(k.own ? share : points, CHUNK);
+    int64_t tiled = 0, weights = 0;
+    for (step *s = p.steps; s < p.steps + links; s++) {
+        int64_t at = 0, bias = 0;
+        for (stage *t = s->stages; t < s->stages + s->is->layers; t++) {
+            t->tiled = at, t->sums = bias, t->weight = weights;
+            at += tiles(t->out) * TILE * chunks, bias += t->out, weights += (t->in + 1) * t->out;
+        }
+        tiled = most(tiled, at), p.biases = most(p.biases, bias);
     }
-    int64_t group = size + tiled <= TOGETHER ? links : 1;
-    if (group < links) tiled = one_by_one(&p, &biases);
-    int64_t spare = p.block * (2 * p.wide + 4 * p.moves + p.parameters + p.given) + PANEL - 1;
-    spare -= spare % PANEL;
-    int64_t own_size = spare + most_points * PANEL, between = links > 1 && !g_x ? points * features : 0;
-    p.packed = memory((size + threads * own_size + tiled + biases * blocks + between) * sizeof(float));
-    p.limits = memory(count * sizeof(int64_t));
+    int64_t spare = panels(p.block * (2 * p.wide + 4 * p.moves + p.parameters + p.given)) * PANEL;
+    int64_t own_size = spare + chunks * PANEL, between = links > 1 && !g_x ? points * features : 0;
+    int64_t each = tiled + panels((chunks + p.block - 1) / p.block * p.biases) * PANEL, others = (shares - 1) * weights;
+    p.packed = memory((copies * k.size + threads * own_size + shares * each + others + between) * sizeof(float));
+    p.limits = memory(copies * k.count * sizeof(int64_t));
     if (!p.packed || !p.limits) return end(&p), 1;
-    float *scratch = p.packed + size, *sums = scratch + threads * own_size + tiled;
-    float *g_between = g_x ? g_x : sums + biases * blocks;
-    p.tiled = scratch + threads * own_size;
+    float *scratch = p.packed + copies * k.size, *gradients = scratch + threads * own_size;
+    float *of_others = gradients + shares * each;
+    flow f = {g_y, g_log, g_x ? g_x : of_others + others, g_x};
 #pragma omp parallel num_threads(threads)
     {
+        pass view = view_of(&p, k);
         float *own = scratch + omp_get_thread_num() * own_size;
+        if (k.own) {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < count; i++) {
-            const stage *t = stage_of(p.stages, i);
-            int64_t j = (i - t->panel) * PANEL;
-            float *to = t == p.stages && !g_x ? 0 : p.packed + t->packed + j * t->out;
-            p.limits[i] = pack_back(t->is->weight, t->is->reach, t->is->first, t->in, t->out, j, to);
-        }
-        for (int64_t k = links; k > 0; k -= group) {
-            const step *low = p.steps + k - group, *high = p.steps + k - 1;
-            const stage *first = low->stages, *last = high->stages + high->is->layers - 1;
-            int64_t begin = first->panel, own_panels = last->panel + last->panels - begin;
-            for (chunk c = {0, least(CHUNK, points)}; c.begin < points;
-                 c.begin += CHUNK, c.points = least(CHUNK, points - c.begin)) {
-#pragma omp for schedule(dynamic)
-                for (int64_t at = 0; at < c.points; at += p.block)
-                    for (const step *s = high; s >= low; s--)
-                        back(&p, s, c, at, least(p.block, c.points - at), s == p.steps + links - 1 ? g_y : g_between,
-                             g_log, s == p.steps ? g_x : g_between, own, sums + at / p.block * biases);
-#pragma omp for schedule(dynamic)
-                for (int64_t i = 0; i < own_panels + (last - first + 1); i++)
-                    if (i < own_panels)
-                        weigh(&p, low, c, begin + i, own + spare);
-                    else
-                        add_up(first + i - own_panels, c, sums, (c.points + p.block - 1) / p.block, biases);
+            for (int64_t i = 0; i < shares; i++) {
+                float *at = gradients + i * each;
+                chunk c = {i * share, 0, at, at + tiled, i ? of_others + (i - 1) * weights : 0, 0};
+                back_by_share(&view, c, share, f, own, own + spare);
             }
-        }
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < p.layers; i++) join(p.stages + i, of_others, weights, shares);
+        } else
+            back_by_link(&p, (chunk){0, 0, gradients, gradients + tiled, 0, 0}, f, own, own + spare);
     }
     end(&p);
     return 0;
