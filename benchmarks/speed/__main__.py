@@ -111,7 +111,7 @@ def _extras(
     repeats = 1 if small else 3
     return {
         "memory": lambda: memory(depths, libraries, setting, _say),
-        "streaming": lambda: streaming(20_000 if small else options.rows, setting, _say),
+        "streaming": lambda: streaming(20_000 if small else options.rows, setting, 1 if small else 5, _say),
         "import": lambda: imports(libraries, setting, repeats),
         "first": lambda: first_results(first, libraries, setting, repeats, _say),
         "quality": lambda: time_to_quality(libraries, setting, options.quick, _say),

@@ -11,7 +11,7 @@ import torch
 
 from pushforward.configs import IAFConfig, MAFConfig, NSFConfig, RealNVPConfig
 from pushforward.flows import Flow, build_flow, compiles_well
-from pushforward.kernels.chain import available
+from pushforward.kernels.table import available
 from pushforward.transforms import Chain, LULinear
 
 
@@ -85,3 +85,40 @@ def test_without_a_compiler_there_is_one_warning(monkeypatch: pytest.MonkeyPatch
         warnings.simplefilter("error")
         assert torch.equal(flow.log_prob(x), found)
     assert torch.equal(found, plain.log_prob(x))
+
+
+@pytest.mark.skipif(not available(), reason="there is no compiler")
+@pytest.mark.parametrize("config", [RealNVPConfig, MAFConfig, NSFConfig, IAFConfig])
+def test_what_is_laid_out_once_follows_the_weights(config: type[Any]) -> None:
+    flow = randomised(build_flow(config(layers=2, hidden=(8,)), 3))
+    flow.compile()
+    plain = copy.deepcopy(flow)
+    x = torch.randn(100, 3, generator=torch.Generator().manual_seed(1))
+
+    def same() -> None:
+        for each in (flow, plain):
+            assert ("log_prob_preprocessed" in each.__dict__) is (each is flow and config is not IAFConfig)
+        with torch.no_grad():
+            assert torch.equal(flow.log_prob(x), plain.log_prob(x))
+            one, other = (f.sample((90,), generator=torch.Generator().manual_seed(2)) for f in (flow, plain))
+            assert torch.equal(one, other)
+        found = [torch.autograd.grad(f.log_prob(x).sum(), list(f.parameters())) for f in (flow, plain)]
+        assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
+
+    same()
+    with torch.no_grad():
+        for f in (flow, plain):
+            for p in f.parameters():
+                p.mul_(0.5)
+    same()
+    for f in (flow, plain):
+        last = [m for m in f.modules() if isinstance(m, torch.nn.Linear)][-1]
+        last.bias = torch.nn.Parameter(torch.ones_like(last.bias))
+        for p in f.parameters():
+            p.data = p.detach() * 2.0
+    same()
+    flow.load_state_dict(plain.state_dict())
+    same()
+    flow.double(), plain.double()
+    x = x.double()
+    same()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fused import doubled, everything, randomise, same
-from pushforward.kernels.chain import Layer, Link, Stairs, available, formula
+from pushforward.kernels.chain import Layer, Link, Stairs, formula
+from pushforward.kernels.table import available
 from pushforward.networks import MLP, MaskedMLP, masked, mlp, stack
 from pushforward.networks.stack import stairs
 

@@ -12,7 +12,7 @@ import torch
 
 from pushforward.configs import MAFConfig, NSFConfig, RealNVPConfig, TrainConfig
 from pushforward.flows import Flow, build_flow
-from pushforward.kernels.chain import available
+from pushforward.kernels.table import available
 from pushforward.training import Checkpoints, Points, TrainResult, compiled, train
 from pushforward.training.compiled import CompiledStep, pays
 from pushforward.training.run import Run

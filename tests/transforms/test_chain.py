@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fused import doubled, everything, randomise, same
-from pushforward.kernels.chain import available
+from pushforward.kernels.table import available
 from pushforward.networks import MLP, MaskedMLP
 from pushforward.transforms import (
     Affine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from pushforward.configs import MODELS, IAFConfig, MAFConfig, NSFConfig, RealNVPConfig, TrainConfig
 from pushforward.distributions import DiagonalNormal
@@ -11,9 +12,10 @@ from pushforward.networks import MLP
 from pushforward.training import TrainStep
 from pushforward.training.average import Average
 from pushforward.training.compiled import CompiledStep, pays
-from pushforward.training.flat import FlatParameters
+from pushforward.training.flat import FlatParameters, with_flat_weights
 from pushforward.training.points import Batch
 from pushforward.transforms import Chain, Coupling, RationalQuadraticSpline
+from pushforward.transforms.flat import links_of
 
 from ..tasks import Task
 from . import Call
@@ -32,7 +34,9 @@ def build(task: Task) -> TorchModel:
 
 
 class TrainedModel(TorchModel):
-    """A flow whose steps are those of the trainer: weights, gradients and moments side by side in vectors.
+    """A flow with the steps of the trainer: weights, gradients and moments side by side in vectors.
+
+    Fused layers are laid out once, for densities and samples by ``Flow.compile``, which compiles nothing there.
 
     Args:
         task: What it was built for.
@@ -42,10 +46,17 @@ class TrainedModel(TorchModel):
     """
 
     def __init__(self, task: Task, flow: Flow, *, module: Flow | None = None, note: str = "") -> None:
-        trained = module or flow
-        super().__init__(task, trained, trained.log_prob, lambda n: flow.sample((n,)), note=note)
-        self.vectors = FlatParameters(trained.parameters()).vectors
+        super().__init__(task, module or flow, flow.log_prob, lambda n: flow.sample((n,)), note=note)
+        if links_of(flow.transform) is not None:
+            flow.compile()
+        flat = FlatParameters(flow.parameters())
+        self.vectors = flat.vectors
+        self._loss_of = TrainStep(module or with_flat_weights(flow, flat) or flow)
         self._optimiser, self._frees_gradients = adam(self.vectors), False
+
+    def _loss(self, x: Tensor) -> Tensor:
+        loss: Tensor = self._loss_of(x, None, None)
+        return loss
 
 
 class CompiledModel(TrainedModel):

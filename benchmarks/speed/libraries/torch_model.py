@@ -50,7 +50,7 @@ class TorchModel:
 
         def train() -> Tensor:
             self._optimiser.zero_grad(set_to_none=self._frees_gradients)
-            loss = -self._log_prob(x).mean()
+            loss = self._loss(x)
             loss.backward()
             self._optimiser.step()
             return loss
@@ -64,6 +64,9 @@ class TorchModel:
             return self._sample(batch)
 
         return {"train": train, "log_prob": log_prob, "sample": sample}
+
+    def _loss(self, x: Tensor) -> Tensor:
+        return -self._log_prob(x).mean()
 
     def keep_gradients(self) -> None:
         """Fill the gradients with zeros before a step, where they were freed so far."""

@@ -8,7 +8,6 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from ..networks.stack import serves
 from ..transforms import (
     ActNorm,
     Additive,
@@ -23,13 +22,13 @@ from ..transforms import (
     Scale,
     Transform,
 )
+from ..transforms.flat import links_of
 from ..transforms.walk import walk
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _LAYERS = (ActNorm, Autoregressive, Chain, Coupling, Elementwise, LULinear, Orthogonal, Permutation)
 _MAPS = (Additive, Affine, Scale)
-_MANY = 256  # points, enough for a kernel
 
 
 def compiles_well(transform: Transform, *, inverse: bool = False) -> bool:
@@ -38,26 +37,14 @@ def compiles_well(transform: Transform, *, inverse: bool = False) -> bool:
     What is one call of a fused kernel does not, nor do splines, which take minutes to compile, nor what goes from
     element to element, or iterates: its loops would be unrolled.
     """
-    parts = [part for _, part in walk(transform)]
-    if _is_one_call(parts, inverse=inverse):
+    if links_of(transform, inverse=inverse) is not None:
         return False
+    parts = [part for _, part in walk(transform)]
     maps = [part.map for part in parts if isinstance(part, (Autoregressive, Coupling, Elementwise))]
     return (
         all(isinstance(part, _LAYERS) for part in parts)
         and all(isinstance(each, _MAPS) for each in maps)
         and not (inverse and any(isinstance(part, Autoregressive) for part in parts))
-    )
-
-
-def _is_one_call(parts: list[Transform], *, inverse: bool) -> bool:
-    """Return whether all parts are links of a fused chain."""
-    x = torch.zeros(_MANY, *parts[0].event_shape)
-    if not serves(x):
-        return False
-    contexts = [None if part.context_shape is None else torch.zeros(part.context_shape) for part in parts]
-    return all(
-        part.link(x, context, inverse=inverse) is not None
-        for part, context in zip(parts, contexts, strict=True)
     )
 
 

@@ -179,7 +179,7 @@ static void back(const pass *p, const step *s, chunk c, int64_t at, int64_t n, c
         const stage *t = s->stages + i;
         const float *weights = p->packed + t->packed;
         const int64_t *starts = p->limits + t->panel;
-        if (t->is->g_weight) spread(g, n, t->out, c.tiled + t->tiled + at * TILE, c.points, sums + t->sums);
+        if (t->is->g_weight || t->is->g_bias) spread(g, n, t->out, c.tiled + t->tiled + at * TILE, c.points, sums + t->sums);
         if (i == 0 && l->g_first) memcpy(l->g_first + row * t->out, g, n * t->out * sizeof(float));
         if (i == 0 && !g_x) return;
         float *below = i ? own + i % 2 * p->block * p->wide : of_given;

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-import platform
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,13 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .build import library
-from .calls import LONG, POINTER, followed, gradients_of_formula
-
-# Elsewhere, as with Apple's matrix units, torch's own products are the faster ones.
-_MACHINES = {"x86_64", "AMD64"}
-_LARGE = 31 * 2**20  # bytes; glibc learns from no block above 32 MiB
-_LINK, _LAYER = 13, 7  # words of ``link`` and ``layer`` of the C source
+from .calls import POINTER, followed, gradients_of_formula
+from .table import Form, Table, backward, forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +47,23 @@ class Stairs(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """Weight, bias and, where the weight is masked, its stairs: what lies beyond counts as 0."""
+    """One layer of a perceptron.
+
+    Attributes:
+        weight: Its weight, ``(outputs, inputs)``.
+        bias: Its bias, ``(outputs,)``.
+        stairs: Where the weight is masked, its stairs: what lies beyond counts as 0.
+        factor: The mask in numbers, where it is not the stairs alone.
+    """
 
     weight: Tensor
     bias: Tensor
     stairs: Stairs | None = None
+    factor: Tensor | None = None
+
+    def folded(self) -> Tensor:
+        """Return the weight with its factor in it."""
+        return self.weight if self.factor is None else self.weight * self.factor
 
 
 class Move(NamedTuple):
@@ -96,11 +100,6 @@ class Link(NamedTuple):
     move: Move | None
 
 
-def available() -> bool:
-    """Return whether there is a kernel on this machine."""
-    return _kernel() is not None
-
-
 def address(function: Any) -> int:
     """Return the address of a function of a loaded library."""
     value = ctypes.cast(function, POINTER).value
@@ -125,12 +124,12 @@ def chain(x: Tensor, links: Sequence[Link]) -> tuple[Tensor, Tensor | None]:
     tensors: list[Tensor | None] = []
     for layers, context, _ in links:
         tensors.append(context)
-        for weight, bias, _ in layers:
-            tensors += (weight, bias)
+        for layer in layers:
+            tensors += (layer.folded(), layer.bias)
     if torch.is_grad_enabled():
-        result: tuple[Tensor, Tensor | None] = _Chain.apply(x, _forms(links), *tensors)  # type: ignore[no-untyped-call]
+        result: tuple[Tensor, Tensor | None] = _Chain.apply(x, forms_of(links), *tensors)  # type: ignore[no-untyped-call]
         return result
-    return _forward(x, _forms(links), tensors, keep=False)[:2]
+    return forward(x, Table(forms_of(links), tensors, x.shape[1]), keep=False)[:2]
 
 
 def formula(x: Tensor, links: Sequence[Link]) -> tuple[Tensor, Tensor | None]:
@@ -138,8 +137,8 @@ def formula(x: Tensor, links: Sequence[Link]) -> tuple[Tensor, Tensor | None]:
     total = None
     for layers, context, move in links:
         seen = x if move is None or move.stay is None else x[:, move.stay]
-        for i, (weight, bias, stairs) in enumerate(layers):
-            seen = F.linear(seen if i == 0 else F.relu(seen), _folded(weight, stairs), bias)
+        for i, layer in enumerate(layers):
+            seen = F.linear(seen if i == 0 else F.relu(seen), _masked(layer), layer.bias)
             if i == 0 and context is not None:
                 seen = seen + context
         if move is None:
@@ -152,8 +151,9 @@ def formula(x: Tensor, links: Sequence[Link]) -> tuple[Tensor, Tensor | None]:
     return x, total
 
 
-def _folded(weight: Tensor, stairs: Stairs | None) -> Tensor:
-    return weight if stairs is None else weight * under(stairs.reach, weight.shape[1])
+def _masked(layer: Layer) -> Tensor:
+    weight = layer.folded()
+    return weight if layer.stairs is None else weight * under(layer.stairs.reach, weight.shape[1])
 
 
 def under(reach: Tensor, columns: int) -> Tensor:
@@ -161,18 +161,12 @@ def under(reach: Tensor, columns: int) -> Tensor:
     return torch.arange(columns, device=reach.device) < reach[:, None]
 
 
-class _Form(NamedTuple):
-    """A link without its tensors, which autograd must see; of these a link has its context, then weights and biases."""
-
-    stairs: Sequence[Stairs | None]
-    move: Move | None
+def forms_of(links: Sequence[Link]) -> list[Form]:
+    """Return what links are beside their tensors."""
+    return [Form([layer.stairs for layer in layers], move) for layers, _, move in links]
 
 
-def _forms(links: Sequence[Link]) -> list[_Form]:
-    return [_Form([stairs for _, _, stairs in layers], move) for layers, _, move in links]
-
-
-def _links(forms: Sequence[_Form], tensors: Sequence[Tensor | None]) -> list[Link]:
+def _links(forms: Sequence[Form], tensors: Sequence[Tensor | None]) -> list[Link]:
     given: Iterator[Any] = iter(tensors)
     return [
         Link(context=next(given), layers=[Layer(next(given), next(given), s) for s in stairs], move=move)
@@ -183,12 +177,12 @@ def _links(forms: Sequence[_Form], tensors: Sequence[Tensor | None]) -> list[Lin
 class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, forms: Sequence[_Form], *tensors: Tensor | None
+        ctx: Any, x: Tensor, forms: Sequence[Form], *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        y, log_abs_det, kept = _forward(x, forms, tensors, keep=True)
-        last = forms[-1].move
+        table = Table(forms, tensors, x.shape[1])
+        y, log_abs_det, kept = forward(x, table, keep=True)
         ctx.forms = forms
-        ctx.save_for_backward(x, kept, y if last is not None and last.inverse else None, *tensors)
+        ctx.save_for_backward(x, kept, y if table.needs_result else None, *tensors)
         return y, log_abs_det
 
     @staticmethod
@@ -205,47 +199,25 @@ class _Chain(torch.autograd.Function):
         return tuple(gradients_of_formula(ctx, again, [x, None, *tensors], gradients))
 
 
-def _forward(
-    x: Tensor, forms: Sequence[_Form], tensors: Sequence[Tensor | None], *, keep: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    x, (points, features) = x.contiguous(), x.shape
-    table = _Table(forms, tensors, features)
-    moves = forms[-1].move is not None
-    y = x.new_empty(points, features if moves else table.outputs)
-    log_abs_det = x.new_empty(points) if moves else None
-    kept = x.new_empty(points * (table.kept_each - (0 if moves else table.outputs))) if keep else None
-    _check(
-        _loaded().chain_forward(
-            table.address, len(forms), x.data_ptr(), points, features, _pointer(kept), y.data_ptr(),
-            _pointer(log_abs_det),
-        )
-    )  # fmt: skip
-    return y, log_abs_det, kept
-
-
 def _backward(
     x: Tensor,
-    links: tuple[Sequence[_Form], Sequence[Tensor | None]],
+    links: tuple[Sequence[Form], Sequence[Tensor | None]],
     kept: tuple[Tensor, Tensor | None],
     gradients: tuple[Tensor, Tensor | None],
     needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of the arguments of ``_Chain``, those that are needed."""
     forms, tensors = links
-    x, (points, features) = x.contiguous(), x.shape
-    g_y, g_log = (None if g is None else g.contiguous() for g in gradients)
-    g_x = torch.empty_like(x) if needed[0] else None
     found, place = _room(tensors), 0
     for stairs, _ in forms:
         context, weight, end = tensors[place], tensors[place + 1], place + 1 + 2 * len(stairs)
         if not any(needed[3 + place : 2 + end]):
             found[place + 1 : end] = [None] * (end - place - 1)
         if context is not None and weight is not None:
-            found[place] = x.new_empty(points, len(weight)) if needed[2 + place] else None
+            found[place] = x.new_empty(len(x), len(weight)) if needed[2 + place] else None
         place = end
-    table = _Table(forms, tensors, features, found)
-    pointers = [_pointer(t) for t in (*kept, g_y, g_log, g_x)]
-    _check(_loaded().chain_backward(table.address, len(forms), x.data_ptr(), points, features, *pointers))
+    table = Table(forms, tensors, x.shape[1], found)
+    g_x = backward(x, table, kept, gradients, wanted=needed[0])
     return g_x, None, *(_summed(g, t) for g, t in zip(found, tensors, strict=True))
 
 
@@ -262,101 +234,3 @@ def _summed(gradient: Tensor | None, tensor: Tensor | None) -> Tensor | None:
     if gradient is None or tensor is None or gradient.shape == tensor.shape:
         return gradient
     return gradient.sum(0, keepdim=True)
-
-
-class _Table:
-    """Links as the kernel reads them: words for each link, and then for each layer.
-
-    Args:
-        forms: The links.
-        tensors: Their tensors.
-        features: Number of elements of a point.
-        found: Where the gradients of the tensors go; None: nowhere.
-
-    Attributes:
-        address: Where it is.
-        outputs: How many numbers the last layer gives.
-        kept_each: How many numbers the kernel keeps of a point where it keeps what every layer gives.
-    """
-
-    def __init__(
-        self,
-        forms: Sequence[_Form],
-        tensors: Sequence[Any],
-        features: int,
-        found: Sequence[Tensor | None] | None = None,
-    ) -> None:
-        heads: list[int] = []
-        rows: list[int] = []
-        self._owned: list[Tensor] = []  # what lives as long as its address is used
-        own, place, kept = self._own, 0, features * (len(forms) - 1)
-        for stairs, move in forms:
-            context, inputs = tensors[place], tensors[place + 1].shape[1]
-            heads += (len(stairs), _LINK * len(forms) + len(rows))
-            if move is None:
-                heads += (0, 0, 0, 0, 0, 0, inputs, 0)
-            else:
-                how, stay, moved = move.map, move.stay, move.move
-                heads += (ctypes.addressof(how.how), how.forward, how.gradient, move.inverse)
-                heads += (
-                    _address(stay),
-                    _address(moved),
-                    inputs,
-                    features if moved is None else moved.numel(),
-                )
-                kept += 0 if stay is None else inputs
-            heads += (
-                (0, 0) if context is None else (own(context), context.shape[1] if len(context) > 1 else 0)
-            )
-            heads.append(0 if found is None else _address(found[place]))
-            place += 1
-            for each in stairs:
-                bias = tensors[place + 1]
-                self.outputs = outputs = bias.numel()
-                rows += (outputs, own(tensors[place]), own(bias))
-                rows += (0, 0) if each is None else (each.reach.data_ptr(), each.first.data_ptr())
-                rows += (0, 0) if found is None else (_address(found[place]), _address(found[place + 1]))
-                kept += outputs
-                place += 2
-        self.kept_each = kept
-        self._words = array("q", heads + rows)
-        self.address = self._words.buffer_info()[0]
-
-    def _own(self, tensor: Tensor) -> int:
-        tensor = tensor.contiguous()
-        self._owned.append(tensor)
-        return tensor.data_ptr()
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _check(status: int) -> None:
-    if status:
-        raise MemoryError("there is not enough memory for the products of a network's layers")
-
-
-def _loaded() -> ctypes.CDLL:
-    kernel = _kernel()
-    assert kernel is not None
-    return kernel
-
-
-@functools.cache
-def _kernel() -> ctypes.CDLL | None:
-    loaded = library("chain.c") if platform.machine() in _MACHINES else None
-    if loaded is not None:
-        # An allocator that sees a large block come and go (glibc's) keeps what is freed, up to twice its size. Else
-        # every step gives its memory back to the system, and the next waits for a thousand fresh pages.
-        torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
-        begin: list[Any] = [POINTER, LONG, POINTER, LONG, LONG]
-        pointers: list[Any] = [POINTER] * 5
-        loaded.chain_forward.argtypes = [*begin, *pointers[:3]]
-        loaded.chain_backward.argtypes = [*begin, *pointers]
-        loaded.chain_forward.restype = loaded.chain_backward.restype = ctypes.c_int32
-    return loaded

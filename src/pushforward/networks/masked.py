@@ -15,7 +15,7 @@ from .blocks import Blocks, block_product, pays, permutation, restore, sort, sta
 from .mlp import check_widths, make_activation
 from .shapes import Shape, need_context
 from .stack import Stack, adds, perceptron, plain_layers, serves, stairs
-from .sweep import Plan, stages
+from .sweep import Plan, stages, turns
 
 
 class MaskedLinear(nn.Linear):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import calls
-from ..kernels.chain import Layer, Link, Stairs, available, chain, under
+from ..kernels.chain import Layer, Link, Stairs, chain, under
+from ..kernels.table import available
 
 Stack = tuple[list[Layer], Tensor | None]
 

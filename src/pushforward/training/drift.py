@@ -8,6 +8,7 @@ from torch import Tensor
 from ..flows import Flow
 from ..transforms.recomputed import Recomputed
 from ..transforms.walk import named, walk
+from .step import with_transform
 
 
 def with_constant_memory(flow: Flow) -> Flow:
@@ -16,15 +17,7 @@ def with_constant_memory(flow: Flow) -> Flow:
     Args:
         flow: The flow.
     """
-    return Flow(
-        Recomputed(flow.transform),
-        flow.base,
-        preprocess=flow.preprocess,
-        context_preprocess=flow.context_preprocess,
-        embedding=flow.embedding,
-        context_shape=flow.context_shape,
-        surjection=flow.surjection,
-    )
+    return with_transform(flow, Recomputed(flow.transform))
 
 
 def find_drift(flow: Flow, z: Tensor, context: Tensor | None = None) -> str | None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+
+from ..flows import Flow
+from ..transforms.flat import Flat, links_of
+from .step import with_transform
 
 
 class FlatParameters:
@@ -19,6 +24,7 @@ class FlatParameters:
 
     Attributes:
         vectors: The vectors, with their gradients.
+        starts: Where in its vector each parameter begins.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -33,7 +39,7 @@ class FlatParameters:
         for p in parameters:
             if p.requires_grad:
                 kinds.setdefault((p.dtype, p.device), []).append(p)
-        self._parameters = [p for kind in kinds.values() for p in kind]
+        self.starts: dict[Tensor, int] = {}
         self.vectors: list[nn.Parameter] = []
         for kind in kinds.values():
             vector = nn.Parameter(torch.cat([p.detach().flatten() for p in kind]))
@@ -43,13 +49,30 @@ class FlatParameters:
             ):
                 p.data, p.grad = value, gradient
             self.vectors.append(vector)
+            ends = accumulate((p.numel() for p in kind), initial=0)
+            self.starts |= dict(zip(kind, ends, strict=False))
 
     def release(self) -> None:
         """Give every parameter memory of its own again, and no gradient."""
-        for p in self._parameters:
+        for p in self.starts:
             p.data, p.grad = p.detach().clone(), None
 
 
 def _views(vector: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     parts = vector.split([p.numel() for p in parameters])
     return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
+
+
+def with_flat_weights(flow: Flow, flat: FlatParameters) -> Flow | None:
+    """Return the same flow, whose gradient goes to the vector at once; None where it is not one fused chain.
+
+    Args:
+        flow: The flow, without changes to its layers from here on.
+        flat: All its parameters.
+    """
+    if flow.transform.context_shape is not None or len(flat.vectors) != 1:
+        return None
+    links = links_of(flow.transform)
+    if links is None:
+        return None
+    return with_transform(flow, Flat(flow.transform, links, flat.vectors[0], flat.starts))

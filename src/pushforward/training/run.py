@@ -22,7 +22,7 @@ from .checkpoints import Snapshot
 from .compiled import Compilation
 from .drift import find_drift, with_constant_memory
 from .environment import library_versions
-from .flat import FlatParameters
+from .flat import FlatParameters, with_flat_weights
 from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
 from .notes import tell
 from .points import Batch, Points, Preprocessed, fit_preprocess, preprocess
@@ -80,7 +80,10 @@ class Run:
             weight_decay=config.weight_decay,
             fused=flow.base.device.type != "mps",
         )
-        trained = with_constant_memory(flow) if config.memory == "constant" else flow
+        if config.memory == "constant":
+            trained = with_constant_memory(flow)
+        else:
+            trained = with_flat_weights(flow, self._flat) or flow
         self._loss_of, self._stepper = self._fabric.setup(
             TrainStep(trained, precision=config.precision), self._optimiser, move_to_device=False
         )

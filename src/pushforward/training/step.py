@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..configs import TrainConfig
 from ..flows import Flow
 from ..objectives import negative_log_likelihood
+from ..transforms import Transform
 
 # Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
 # one that is shared, where each of the many small operations waits for the slower thread.
@@ -41,6 +42,19 @@ class TrainStep(nn.Module):
             return self.objective(self.flow, z, context, weights)
         with torch.autocast(z.device.type, torch.bfloat16):
             return self.objective(self.flow, z, context, weights)
+
+
+def with_transform(flow: Flow, transform: Transform) -> Flow:
+    """Return the same flow with another transform."""
+    return Flow(
+        transform,
+        flow.base,
+        preprocess=flow.preprocess,
+        context_preprocess=flow.context_preprocess,
+        embedding=flow.embedding,
+        context_shape=flow.context_shape,
+        surjection=flow.surjection,
+    )
 
 
 def threads_for(flow: Flow, config: TrainConfig) -> int:

@@ -1,0 +1,106 @@
+"""Fused transforms that are laid out once, for many steps of a training or for many densities and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..kernels.chain import Link
+from ..kernels.flat import FixedChain, FlatChain
+from ..networks.stack import serves
+from .base import Transform
+from .walk import walk
+
+_MANY = 256  # points, enough for a kernel
+
+
+def links_of(transform: Transform, *, inverse: bool = False) -> list[Link] | None:
+    """Return the links of a transform that is one fused chain, those of a context under zeros; None where it is not.
+
+    Example:
+        >>> from pushforward.transforms import Permutation
+        >>> links_of(Permutation.reverse(2))
+    """
+    parts = [part for _, part in walk(transform)]
+    x, links = torch.zeros(_MANY, *transform.event_shape), []
+    if not serves(x):
+        return None
+    for part in parts[::-1] if inverse else parts:
+        context = None if part.context_shape is None else torch.zeros(part.context_shape)
+        link = part.link(x, context, inverse=inverse)
+        if link is None:
+            return None
+        links.append(link)
+    return links
+
+
+class Flat(Transform):
+    """The same map, whose gradient goes to one vector that its weights are views of.
+
+    Where it serves, a pass costs what the kernel does and little more: neither autograd nor Python goes over layers. It
+    has the layers of ``transform`` as they are now, and no parameters of its own. Gradients of gradients are not there.
+
+    Args:
+        transform: The map, which is one fused chain and takes no context.
+        links: Its links.
+        vector: The vector.
+        starts: Where in it each weight begins.
+    """
+
+    def __init__(
+        self, transform: Transform, links: list[Link], vector: Tensor, starts: Mapping[Tensor, int]
+    ) -> None:
+        super().__init__(transform.event_shape, latent_shape=transform.latent_shape)
+        self.transform = transform
+        self._chain = FlatChain(links, vector, starts, transform.event_shape[0])
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled() and x.ndim == 2 and serves(x):
+            return self._chain(x)
+        return self.transform._forward(x, context)
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.transform._inverse(y, context)
+
+
+class Fixed(Transform):
+    """The same map, each direction of which is laid out once where it is one fused chain and no gradient is asked for.
+
+    Weights may change, and are looked up again where they were replaced; layers, and what hooks them, are taken as they
+    are now. Elsewhere it is ``transform``, which it shares all with.
+
+    Args:
+        transform: The map, which takes no context.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(transform.event_shape, latent_shape=transform.latent_shape)
+        self.transform = transform
+        self._places: list[tuple[dict[str, Any], str]] = []
+        self._addresses: list[int] = []
+        self._chains: dict[bool, FixedChain | None] = {}
+
+    def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        chain = self._chain(x, inverse=False)
+        return self.transform._forward(x, context) if chain is None else chain(x)
+
+    def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        chain = self._chain(y, inverse=True)
+        return self.transform._inverse(y, context) if chain is None else chain(y)
+
+    def _chain(self, x: Tensor, *, inverse: bool) -> FixedChain | None:
+        if x.ndim != 2 or torch.is_grad_enabled() or not serves(x):
+            return None
+        addresses = [parameters[name].data_ptr() for parameters, name in self._places]
+        if addresses != self._addresses or not self._chains:
+            modules = [module._parameters for module in self.transform.modules()]
+            self._places = [(own, name) for own in modules for name, p in own.items() if p is not None]
+            self._addresses = [parameters[name].data_ptr() for parameters, name in self._places]
+            self._chains = {}
+        if inverse not in self._chains:
+            links = links_of(self.transform, inverse=inverse)
+            self._chains[inverse] = None if links is None else FixedChain(links, self.event_shape[0])
+        return self._chains[inverse]
