@@ -51,6 +51,7 @@ CHAINS: dict[str, Callable[[], list[Transform]]] = {
     "splines": lambda: [coupling(i, spline=True) for i in range(3)],
     "autoregressive": lambda: [masked(i) for i in range(3)],
     "inverses among them": lambda: [coupling(0), Inverse(coupling(1)), masked(0), Inverse(coupling(0))],
+    "inverses of couplings": lambda: [coupling(0), Inverse(coupling(1)), Inverse(coupling(0))],
     "others between": lambda: [
         LULinear(FEATURES),
         coupling(0),
@@ -119,6 +120,23 @@ def test_together_is_one_by_one_to_the_last_bit(name: str) -> None:
         found = everything(chain, [x], parameters)
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("points", [40, 64, 700])
+@pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
+@pytest.mark.parametrize("name", ["couplings", "large couplings", "splines", "inverses of couplings"])
+def test_without_a_gradient_it_is_the_same_to_the_last_bit(name: str, inverse: bool, points: int) -> None:
+    chain, (x,) = prepared(name, points)
+    x[3] = torch.nan
+    direction = chain.inverse if inverse else chain.forward
+    with torch.no_grad():
+        found = direction(x)
+        alone = direction(x[5:])  # other points in other lanes
+    for a, b, c in zip(found, direction(x), alone, strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
+        assert torch.equal(a.nan_to_num(), b.nan_to_num())
+        assert torch.equal(a[5:], c)
+        assert bool(a[torch.arange(points) != 3].isfinite().all())
 
 
 def test_gradients_have_gradients() -> None:

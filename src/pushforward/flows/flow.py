@@ -316,14 +316,14 @@ class Flow(nn.Module):
         return self._expand("x", z, context), log_abs_det, context
 
     def _enter_points(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        like = self.like
         check_event(self, "x", x, self.event_shape)
         if self.preprocess is not None:
-            result: tuple[Tensor, Tensor] = self.preprocess(x, like)
+            result: tuple[Tensor, Tensor] = self.preprocess(x, self.like)
             return result
-        if x.dtype != like.dtype:
+        dtype = self.base.dtype
+        if x.dtype != dtype:
             raise ValueError(
-                f"x must have the flow's dtype, {like.dtype}, got {x.dtype}; convert one of them with .to(dtype)"
+                f"x must have the flow's dtype, {dtype}, got {x.dtype}; convert one of them with .to(dtype)"
             )
         return x, x.new_zeros(x.shape[: x.ndim - len(self.event_shape)])
 

@@ -7,6 +7,7 @@
    NaN stays NaN. */
 
 #include "links.h"
+#include "lanes.h"
 
 /* Map the elements that move of n points, perhaps in place; ``own`` has room for three numbers for each. */
 static void move(const link *l, int64_t features, const float *x, const float *parameters, int64_t n, float *own, float *y,
@@ -100,6 +101,7 @@ int32_t chain_forward(const int64_t *table, int64_t links, const float *x, int64
     pass p = plan(table, links, points, features, x, kept, y);
     if (!p.steps) return 1;
     packing k = packing_of(&p, 0);
+    if (k.own && in_lanes(&p, kept)) return forward_in_lanes(&p, y, log_abs_det);
     int threads = threads_of(&p), copies = k.own ? threads : 1;
     int64_t own_size = panels(p.block * (2 * p.wide + 3 * p.moves + p.given)) * PANEL;
     p.packed = memory((copies * k.size + threads * own_size) * sizeof(float));
