@@ -15,6 +15,7 @@ from cli_runs import contents, continuous, done, mixed, refused
 from rich.console import Console
 
 from pushforward import MODELS, load, save
+from pushforward.flows import score
 
 SCORES = {"plain": ["log_prob", "kind"], "mixed": ["log_prob", "kind", "standard_error"]}
 
@@ -86,6 +87,21 @@ def test_scores_do_not_depend_on_chunks(
     for column in whole.columns:
         if column != "kind":
             np.testing.assert_allclose(pieces[column], whole[column], atol=2e-5)
+
+
+def test_scores_do_not_depend_on_the_row_groups_of_a_table(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether chunks end where row groups do, within them or beyond several."""
+    monkeypatch.setattr("pushforward.cli.score._CHUNK_ROWS", 37)
+    monkeypatch.setattr("pushforward.flows.scoring._CHUNK_ROWS", 16)
+    frame, model = pl.read_csv(folder / "plain.csv"), folder / "plain.flow"
+    exact = score(load(model).flow, torch.from_numpy(frame.to_numpy().copy())).value
+    for rows in (1, 10, 37, 40, 200):
+        frame.write_parquet(tmp_path / "t.parquet", row_group_size=rows)
+        found = scores(model, tmp_path / "t.parquet", tmp_path / "s.parquet")
+        np.testing.assert_allclose(found["log_prob"], exact, atol=2e-5)
+        assert found.schema == {"log_prob": pl.Float32, "kind": pl.String}
 
 
 def test_rows_outside_the_support_have_density_zero(folder: Path, tmp_path: Path) -> None:

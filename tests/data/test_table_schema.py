@@ -303,3 +303,13 @@ def test_too_few_rows_and_constant_columns_cannot_be_fitted() -> None:
         match=r"t\.csv, column 'a': all 10 values are 4\.0, so it .*; neither have 'c'\. .*--drop a,c\.",
     ):
         check_fittable(good, columns, source="t.csv", minimum_rows=10)
+
+
+def test_a_matrix_of_many_rows_and_columns_is_that_of_the_frame() -> None:
+    """More of both than are copied at once, of several types."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-99, 99, size=(20_001, 19)).astype(float)
+    types = [pl.Float64, pl.Float32, pl.Int8]
+    frame = pl.DataFrame([pl.Series(f"c{j}", x[:, j]).cast(types[j % 3]) for j in range(19)])
+    columns = [ColumnSchema(name=name, step=1.0 if name < "c15" else None) for name in frame.columns[::-1]]
+    np.testing.assert_array_equal(to_matrix(frame, columns), x[:, ::-1])

@@ -79,6 +79,32 @@ def test_parquet_is_written_as_it_comes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_categories_are_written_as_text(tmp_path: Path, suffix: str) -> None:
+    path, dtype = tmp_path / f"t{suffix}", pl.Enum(["low", "high"])
+    chunks = [["low", "high"], ["high", "high", None], ["low"] * 5]
+    with TableWriter(path) as writer:
+        for chunk in chunks:
+            number = pl.Series("number", range(len(chunk)), pl.Int16)
+            writer.write(pl.DataFrame([pl.Series("kind", chunk, dtype), number]))
+    kinds = [kind for chunk in chunks for kind in chunk]
+    read = read_table(path)
+    assert_frame_equal(read.select("kind"), pl.DataFrame({"kind": kinds}))
+    assert read["number"].to_list() == [i for chunk in chunks for i in range(len(chunk))]
+
+
+@pytest.mark.parametrize(("distinct", "bytes_each"), [(10_000, 8), (50, 1)])
+def test_numbers_take_their_own_width_and_less_where_they_repeat(
+    tmp_path: Path, distinct: int, bytes_each: int
+) -> None:
+    rng, path = np.random.default_rng(0), tmp_path / "t.parquet"
+    values = rng.normal(size=distinct)[rng.permutation(10_000) % distinct]
+    with TableWriter(path) as writer:
+        writer.write(pl.DataFrame({"a": values}))
+    assert path.stat().st_size < 1.15 * bytes_each * len(values)
+    assert read_table(path)["a"].to_list() == values.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("chunks", [0, 1, 2])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_leaves_what_there_was(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +16,14 @@ from .files import check_output, check_table, load_model, table_sink, to_stdout
 from .text import clock, console, counted
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..artifact import FittedFlow
+    from ..configs import TableSchema
+    from ..flows import Estimate
 
 _CHUNK_ROWS = 65_536
+_CHUNK_ELEMENTS = 2**22
 
 
 def score(
@@ -54,19 +56,14 @@ def score(
     with out.status(f"Reading {model}") as status:
         fitted = load_model(model)
         check_table(table)
-        from ..data import iter_table, to_matrix
+        from ..flows import score_each
 
-        schema, totals, started = fitted.schema, _Totals(), time.monotonic()
-        with table_sink(output) as write:
-            for frame in iter_table(table, [*schema.names, *schema.context_names], _CHUNK_ROWS):
-                first = totals.rows + 1
-                x = to_matrix(frame, schema.columns, source=table, first_row=first)
-                context = (
-                    to_matrix(frame, schema.context, source=table, first_row=first)
-                    if schema.context
-                    else None
-                )
-                write(_scored(fitted, x, context, totals))
+        totals, started = _Totals(), time.monotonic()
+        estimates = score_each(fitted.flow, _points(table, fitted.schema))
+        with table_sink(output) as write, closing(estimates):
+            for estimate in estimates:
+                totals.add(estimate)
+                write(_rows(estimate))
                 status.update(f"{counted(totals.rows, 'row')} scored")
     seconds = time.monotonic() - started
     pace = f"{counted(totals.rows, 'row')} scored in {clock(seconds)} ({totals.rows / seconds:,.0f} rows/s)"
@@ -95,28 +92,42 @@ class _Totals:
     def mean(self) -> float:
         return self.sum / self.rows
 
-    def add(self, values: Tensor) -> None:
+    def add(self, estimate: Estimate) -> None:
+        import numpy as np
+
+        values = estimate.value.numpy()
         self.rows += len(values)
         self.outside += int((values == -math.inf).sum())
-        self.lost += int((values.isnan() | (values == math.inf)).sum())
-        self.sum += float(values.double().sum())
+        self.lost += int((np.isnan(values) | (values == math.inf)).sum())
+        self.sum += float(values.sum(dtype=np.float64))
+        self.kind = estimate.kind
 
 
-def _scored(
-    fitted: FittedFlow, x: NDArray[np.float64], context: NDArray[np.float64] | None, totals: _Totals
-) -> pl.DataFrame:
-    import polars as pl
+def _points(table: Path, schema: TableSchema) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield the rows of the table, checked, with those of the columns conditioned on."""
     import torch
 
-    from ..flows import score as score_points
+    from ..data import iter_table, to_matrix
 
-    estimate = score_points(
-        fitted.flow, torch.from_numpy(x), None if context is None else torch.from_numpy(context)
-    )
-    totals.add(estimate.value)
-    totals.kind = estimate.kind
-    kind = pl.lit(estimate.kind, dtype=pl.String).alias("kind")
-    frame = pl.DataFrame({"log_prob": estimate.value.numpy()}).with_columns(kind)
-    if estimate.kind == "exact":
-        return frame
-    return frame.with_columns(pl.Series("standard_error", estimate.standard_error.numpy()))
+    first, names = 1, [*schema.names, *schema.context_names]
+    for frame in iter_table(table, names, max(1, min(_CHUNK_ROWS, _CHUNK_ELEMENTS // len(names)))):
+        x, context = (
+            torch.from_numpy(to_matrix(frame, columns, source=table, first_row=first)) if columns else None
+            for columns in (schema.columns, schema.context)
+        )
+        assert x is not None
+        yield x, context
+        first += frame.height
+
+
+def _rows(estimate: Estimate) -> pl.DataFrame:
+    import polars as pl
+
+    kind = pl.Series("kind", [estimate.kind], dtype=pl.Enum(["exact", "estimate"]))
+    columns = [
+        pl.Series("log_prob", estimate.value.numpy()),
+        kind.new_from_index(0, len(estimate.value)),
+    ]
+    if estimate.kind == "estimate":
+        columns.append(pl.Series("standard_error", estimate.standard_error.numpy()))
+    return pl.DataFrame(columns)

@@ -72,17 +72,9 @@ def read_column(series: pl.Series, place: Place) -> Values:
         series = _parsed(series.cast(pl.String), place)
     elif not (dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Null)):
         raise place.error(f"holds {dtype}, not numbers", None, "Leave it out with --drop.")
-    missing = series.is_null() | series.is_nan() if series.dtype.is_float() else series.is_null()
-    count = missing.sum()
-    if count:
-        rows = f"rows {place.first_row} to {place.first_row + len(series) - 1}"
-        number = "the only one" if count == 1 else f"the first of {count}"
-        raise place.error(
-            f"missing value, {number} in {rows}",
-            missing.arg_max(),
-            "Fill the gaps, or leave out these rows or this column.",
-        )
-    numbers = series.cast(pl.Float64).to_numpy()
+    numbers = series.cast(pl.Float64).to_numpy()  # nulls become NaN
+    if not np.isfinite(numbers).all():
+        raise _not_finite(numbers, place)
     if dtype.is_integer():
         vast = np.abs(numbers) >= WHOLE_LIMIT
         if vast.any():
@@ -92,15 +84,25 @@ def read_column(series: pl.Series, place: Place) -> Values:
                 index,
                 "Subtract an offset; or, if it is an identifier, leave the column out with --drop.",
             )
-    infinite = ~np.isfinite(numbers)
-    if infinite.any():
-        index = int(np.argmax(infinite))
-        raise place.error(
-            f"infinite value {float(numbers[index])!r}",
-            index,
-            "Replace it by a number, or leave out the row.",
-        )
     return Values(numbers, _EPSILON_SINGLE if dtype == pl.Float32 else _EPSILON)
+
+
+def _not_finite(numbers: NDArray[np.float64], place: Place) -> DataError:
+    """The error about the first missing value or, where there is none, the first infinite one."""
+    missing = np.isnan(numbers)
+    count = int(missing.sum())
+    if count:
+        rows = f"rows {place.first_row} to {place.first_row + len(numbers) - 1}"
+        number = "the only one" if count == 1 else f"the first of {count}"
+        return place.error(
+            f"missing value, {number} in {rows}",
+            int(np.argmax(missing)),
+            "Fill the gaps, or leave out these rows or this column.",
+        )
+    index = int(np.argmax(np.isinf(numbers)))
+    return place.error(
+        f"infinite value {float(numbers[index])!r}", index, "Replace it by a number, or leave out the row."
+    )
 
 
 def on_grid(values: Values, step: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

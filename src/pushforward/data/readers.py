@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz")
 """What the name of a table may end in."""
 
-_READ_AHEAD = 1 << 20  # bytes of a column
+_READ_AHEAD = 1 << 18  # bytes of a column
 _SIGNATURES = {
     b"PAR1": "a Parquet file",
     b"\x93NUMPY": "a NumPy array (.npy)",
@@ -63,7 +63,8 @@ class _Parquet(NamedTuple):
     def chunks(self, rows: int) -> Iterator[pl.DataFrame]:
         """Frames of that many rows, and one of those left; the file's batches end where its row groups do."""
         held: pl.DataFrame | None = None
-        for batch in self.file.iter_batches(rows, columns=list(self.columns)):
+        # In one thread: who takes a table chunk by chunk computes meanwhile.
+        for batch in self.file.iter_batches(rows, columns=list(self.columns), use_threads=False):
             frame = _frame(batch, self.columns)
             held = frame if held is None else pl.concat([held, frame])
             if held.height >= rows:

@@ -15,6 +15,8 @@ from .columns import WHOLE_LIMIT, Place, Values, on_grid, read_column
 from .names import check_names, listed, suggestion
 
 _DECIMALS = range(7)
+# A matrix is filled by columns that share the lines of a processor's cache, and by rows that stay there meanwhile.
+_LINE, _BLOCK = 8, 8192
 
 Ends = tuple[float | None, float | None]
 
@@ -153,15 +155,25 @@ def to_matrix(
     check_names(frame.columns, [column.name for column in columns], source=source)
     _check_height(frame, source)
     matrix = np.empty((frame.height, len(columns)))
-    for j, column in enumerate(columns):
-        place = Place(source, column.name, first_row)
-        values = read_column(frame[column.name], place)
-        if column.step is not None:
-            matrix[:, j] = _snapped(values, column.step, place)
-        else:
-            matrix[:, j] = values.numbers
-        _check_support(matrix[:, j], column, place, check_bounds=check_support)
+    for first in range(0, len(columns), _LINE):
+        read = [
+            _read_checked(frame[column.name], column, Place(source, column.name, first_row), check_support)
+            for column in columns[first : first + _LINE]
+        ]
+        for start in range(0, frame.height, _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            for j, numbers in enumerate(read, first):
+                matrix[rows, j] = numbers[rows]
     return matrix
+
+
+def _read_checked(
+    series: pl.Series, column: ColumnSchema, place: Place, check_support: bool
+) -> NDArray[np.float64]:
+    values = read_column(series, place)
+    numbers = values.numbers if column.step is None else _snapped(values, column.step, place)
+    _check_support(numbers, column, place, check_bounds=check_support)
+    return numbers
 
 
 def check_fittable(

@@ -78,9 +78,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 class TableWriter:
     """Writes a table chunk by chunk, as CSV or Parquet by its suffix, and atomically (`atomic_path`).
 
-    In CSV a float is written with the fewest digits that read back as the same float, a missing value as
-    nothing (in a table of one column as NA, since an empty last line would not count as a row), and names
-    that could be taken for data are quoted.
+    Categories are written as text. In CSV a float is written with the fewest digits that read back as the
+    same float, a missing value as nothing (in a table of one column as NA, since an empty last line would not
+    count as a row), and names that could be taken for data are quoted.
 
     Args:
         path: The output.
@@ -158,8 +158,24 @@ class TableWriter:
 
         table = frame.to_arrow()
         if self._parquet is None:
-            self._parquet = self._stack.enter_context(ParquetWriter(file, table.schema))
+            ordered = [
+                n for n, dtype in frame.schema.items() if not isinstance(dtype, pl.Categorical | pl.Enum)
+            ]
+            self._parquet = self._stack.enter_context(
+                ParquetWriter(
+                    file,
+                    table.schema,
+                    use_dictionary=[series.name for series in frame if _repeats(series)],
+                    write_statistics=ordered,  # the extremes of categories help no reader, and are slow to find
+                    store_schema=len(ordered) == frame.width,  # with it categories would not be read as text
+                )
+            )
         self._parquet.write_table(table)
+
+
+def _repeats(series: pl.Series) -> bool:
+    """Whether values come twice on average, so that a dictionary of them is the shorter and faster way to write."""
+    return not series.dtype.is_nested() and 2 * series.n_unique() <= len(series)
 
 
 def _header(names: list[str]) -> bytes:

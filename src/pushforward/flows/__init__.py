@@ -9,7 +9,7 @@ from .nice import nice
 from .preprocess import Preprocess
 from .realnvp import realnvp
 from .residual import planar, radial, sylvester
-from .scoring import chunk_rows, score
+from .scoring import chunk_rows, score, score_each
 from .spline import nsf, nsf_coupling
 from .table import table_flow
 
@@ -31,6 +31,7 @@ __all__ = [
     "radial",
     "realnvp",
     "score",
+    "score_each",
     "sylvester",
     "table_flow",
 ]

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from ..transforms import Transform
+from ..transforms import Chain, CompressTails, Transform
 
 
 class Preprocess(nn.Module):
@@ -34,10 +34,35 @@ class Preprocess(nn.Module):
 
     def forward(self, x: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``x`` to the model's units; the results have the dtype and device of ``like``."""
-        z, log_abs_det = self.transform.forward(x.to("cpu", torch.float64))
+        z, log_abs_det = self._through(x, inverse=False)
         return z.to(like), log_abs_det.to(like)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``z`` back to the units of the data, float64 on the CPU."""
-        result: tuple[Tensor, Tensor] = self.transform.inverse(z.to("cpu", torch.float64))
-        return result
+        return self._through(z, inverse=True)
+
+    def _through(self, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        x = x.to("cpu", torch.float64)
+        parts = list(self.transform) if isinstance(self.transform, Chain) else [self.transform]
+        total: Tensor | None = None
+        for part in reversed(parts) if inverse else parts:
+            x, log_abs_det = _map(part, x, inverse=inverse)
+            total = log_abs_det if total is None else total + log_abs_det
+        assert total is not None
+        return x, total
+
+
+def _map(part: Transform, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Take points through a part; of one that draws in tails only heavy columns, since it leaves the others alone."""
+    if isinstance(part, CompressTails):
+        columns = part.heavy.nonzero().flatten()
+        if len(columns) == 0:
+            return x, x.new_zeros(()).expand(x.shape[:-1])
+        y, log_abs_det = _both_ways(part.select(columns), x[..., columns], inverse=inverse)
+        return x.index_copy(-1, columns, y), log_abs_det
+    return _both_ways(part, x, inverse=inverse)
+
+
+def _both_ways(part: Transform, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor] = part.inverse(x) if inverse else part.forward(x)
+    return result

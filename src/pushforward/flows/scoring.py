@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from math import prod
 
 import torch
@@ -11,8 +15,9 @@ from .flow import Estimate, Flow
 
 SCORE_SEED = 0
 SCORE_SAMPLES = 16
-_CHUNK_ROWS = 8192
+_CHUNK_ROWS = 16384
 _CHUNK_ELEMENTS = 2**18
+_AHEAD = 2  # parts for each thread that wait, beside the batch that is handed out next
 
 
 def chunk_rows(flow: Flow) -> int:
@@ -22,7 +27,7 @@ def chunk_rows(flow: Flow) -> int:
         >>> from pushforward.configs import MAFConfig
         >>> from pushforward.flows import build_flow
         >>> chunk_rows(build_flow(MAFConfig(layers=1, hidden=(8,)), 2))
-        8192
+        16384
     """
     return max(1, min(_CHUNK_ROWS, _CHUNK_ELEMENTS // prod(flow.event_shape)))
 
@@ -51,18 +56,62 @@ def score(
         >>> score(flow, torch.zeros(3, 2)).kind
         'exact'
     """
-    values, errors, kind = [], [], "exact"
-    with torch.no_grad():
-        most = chunk_rows(flow)
-        for start in range(0, max(len(x), 1), most):
-            rows = slice(start, start + most)
-            estimate = flow.estimate_log_prob(
-                x[rows],
-                None if context is None else context[rows],
-                generator=torch.Generator().manual_seed(SCORE_SEED),
-                num_samples=num_samples,
+    return _joined([_estimate(flow, part, given, num_samples) for part, given in _parts(flow, x, context)])
+
+
+def score_each(
+    flow: Flow, batches: Iterable[tuple[Tensor, Tensor | None]], *, num_samples: int = SCORE_SAMPLES
+) -> Generator[Estimate, None, None]:
+    """Yield what ``score`` returns for each batch of points and contexts, in order, and fetch the next ones meanwhile.
+
+    Threads, as many as torch may use, each take a part of a batch alone: those who share one wait for each other. The
+    next batches are fetched in the caller's thread, a few ahead, so memory does not grow with their number.
+
+    Args:
+        flow: The flow.
+        batches: Points ``(n, *event_shape)`` with their contexts ``(n, *context_shape)``, or None.
+        num_samples: Draws of the noise for discrete elements.
+
+    Example:
+        >>> from pushforward.configs import MAFConfig
+        >>> from pushforward.flows import build_flow
+        >>> flow = build_flow(MAFConfig(layers=1), 2)
+        >>> [len(estimate.value) for estimate in score_each(flow, [(torch.zeros(n, 2), None) for n in (3, 1)])]
+        [3, 1]
+    """
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[list[Future[Estimate]]] = deque()
+    try:
+        for x, context in batches:
+            waiting.append(
+                [pool.submit(_estimate, flow, *part, num_samples) for part in _parts(flow, x, context)]
             )
-            values.append(estimate.value)
-            errors.append(estimate.standard_error)
-            kind = estimate.kind
-    return Estimate(torch.cat(values), torch.cat(errors), kind)
+            while sum(map(len, islice(waiting, 1, None))) >= _AHEAD * threads:
+                yield _joined([part.result() for part in waiting.popleft()])
+        while waiting:
+            yield _joined([part.result() for part in waiting.popleft()])
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _parts(flow: Flow, x: Tensor, context: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    most = chunk_rows(flow)
+    for start in range(0, max(len(x), 1), most):
+        rows = slice(start, start + most)
+        yield x[rows], None if context is None else context[rows]
+
+
+def _estimate(flow: Flow, x: Tensor, context: Tensor | None, num_samples: int) -> Estimate:
+    generator = torch.Generator().manual_seed(SCORE_SEED)
+    with torch.no_grad():
+        return flow.estimate_log_prob(x, context, generator=generator, num_samples=num_samples)
+
+
+def _joined(parts: Sequence[Estimate]) -> Estimate:
+    return Estimate(
+        torch.cat([part.value for part in parts]),
+        torch.cat([part.standard_error for part in parts]),
+        parts[-1].kind,
+    )

@@ -163,7 +163,7 @@ class Standardise(Transform):
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         scale = self.scale.to(x.dtype)
-        return (x - self.loc.to(x.dtype)) / scale, -scale.log().sum().expand(x.shape[:-1])
+        return x.sub(self.loc.to(x.dtype)).div_(scale), -scale.log().sum().expand(x.shape[:-1])
 
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         scale = self.scale.to(y.dtype)

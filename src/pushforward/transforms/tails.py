@@ -69,6 +69,13 @@ class CompressTails(Transform):
         self.scale.copy_(torch.where(self.heavy, scale, 1.0))
         return super().initialize(x, context)
 
+    def select(self, columns: Tensor) -> CompressTails:
+        """Return the transform of columns of these numbers alone."""
+        selected = CompressTails(len(columns)).to(self.loc)
+        for name, buffer in self.named_buffers():
+            setattr(selected, name, buffer[columns])
+        return selected
+
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         scale = self.scale.to(x.dtype)
         u = (x - self.loc.to(x.dtype)) / scale
