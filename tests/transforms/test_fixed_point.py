@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pushforward.kernels.sweep import available
 from pushforward.networks import MaskedMLP
 from pushforward.transforms import Affine, Autoregressive, RationalQuadraticSpline
 from pushforward.transforms import autoregressive as module
@@ -15,7 +16,7 @@ D = 150
 ORDER = torch.randperm(D, generator=torch.Generator().manual_seed(4)).tolist()
 
 
-def made(kind: str, size: float) -> Autoregressive:
+def made(kind: str, size: float, activation: str = "tanh") -> Autoregressive:
     each: Affine | RationalQuadraticSpline = (
         RationalQuadraticSpline(4, bound=3.0) if kind == "spline" else Affine()
     )
@@ -25,6 +26,7 @@ def made(kind: str, size: float) -> Autoregressive:
         context_features=3 if "context" in kind else 0,
         hidden=(160,),
         order=ORDER,
+        activation=activation,
     )
     transform = Autoregressive(each, network)
     generator = torch.Generator().manual_seed(0)
@@ -59,6 +61,7 @@ def test_both_ways_agree(
     generator = torch.Generator().manual_seed(1)
     y = torch.randn(2, 20, D, generator=generator, dtype=dtype)
     context = [torch.randn(20, 3, generator=generator, dtype=dtype)] if "context" in kind else []
+    monkeypatch.setattr(module, "pays", lambda _: True)
     with torch.no_grad():
         x, log_abs_det = transform.inverse(y, *context)
         assert ends == [weak]
@@ -74,6 +77,15 @@ def test_both_ways_agree(
         assert steps.isfinite().all()
         assert torch.equal(x, steps)
         assert torch.equal(log_abs_det, log_of_steps)
+
+
+def test_none_is_tried_where_it_does_not_pay(ends: list[bool]) -> None:
+    y = torch.randn(10, D)
+    with torch.no_grad():
+        made("affine", 0.2).double().inverse(y.double())
+        assert not ends
+        made("affine", 0.2, "relu").inverse(y)
+        assert ends == [] if available() else [True]
 
 
 def test_a_point_that_is_no_number_spoils_itself_alone(ends: list[bool]) -> None:

@@ -197,8 +197,8 @@ class MaskedMLP(nn.Module):
             return None
         seen = None if self.context is None else self.context(need_context(self, context))
         layers = [
-            Layer(weight if layer.stairs.whole else layer.folded(), bias, layer.stairs)
-            for layer, (weight, bias, _) in zip(cast(list[MaskedLinear], modules[::2]), plain, strict=True)
+            Layer(*each[:2], layer.stairs, None if layer.stairs.whole else layer._factor)
+            for layer, each in zip(cast(list[MaskedLinear], modules[::2]), plain, strict=True)
         ]
         return (layers, seen) if adds(seen, layers, shape[:-1]) else None
 
@@ -238,6 +238,8 @@ class MaskedMLP(nn.Module):
         known = self.context_features > 0
         units = [_hidden_degrees(w, self.features, with_none=known).tolist() for w in widths]
         self._stages = stages(self.features, [sorted(degrees), *units])
+        plain = self._columns == tuple(range(self.features))
+        self.turns = turns(self._stages, self._positions) if plain else None
         elements = self.order.argsort()
         each = torch.arange(self.parameters_each, device=elements.device)
         self._elements = permutation(elements)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..kernels.sweep import Turns
+
 # Units of so many stages share one product with all that was known before them, so that it runs at full speed.
 _AHEAD = 32
 
@@ -74,6 +76,25 @@ def stages(features: int, degrees: Sequence[Sequence[int]]) -> tuple[Stage, ...]
     known = [tuple(bisect_left(layer, p) for layer in degrees) for p in range(features)]
     firsts = [p for p in range(features) if p == 0 or known[p][-1] != known[p - 1][-1]]
     return tuple(Stage(p, end, known[p]) for p, end in zip(firsts, [*firsts[1:], features], strict=True))
+
+
+def turns(stages: Sequence[Stage], positions: Sequence[int]) -> Turns:
+    """Return the stages as the kernel takes them.
+
+    Args:
+        stages: The stages.
+        positions: Position of each element in the order.
+
+    Example:
+        >>> turns([Stage(0, 1, (0, 0)), Stage(1, 3, (1, 4))], [1, 0, 2])
+        Turns(rows=tensor([[0, 0, 0, 0],
+                [0, 1, 0, 0],
+                [1, 3, 1, 4]]), order=tensor([1, 0, 2]))
+    """
+    rows = [[stage.first, stage.end, *stage.known] for stage in stages]
+    order = torch.tensor(sorted(range(len(positions)), key=positions.__getitem__), device="cpu")
+    in_order = bool((order[1:] > order[:-1]).all())
+    return Turns(torch.tensor([[0] * len(rows[0]), *rows], device="cpu"), None if in_order else order)
 
 
 def sweep(plan: Plan, layers: Sequence[tuple[Tensor, Tensor]], points: int, find: Find) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.calls import plain
 from ..kernels.chain import Link
+from ..kernels.sweep import available, sweep
 from ..kernels.tracing import traced
 from ..networks import MaskedMLP
 from ..networks.periodic import CircularFeatures
@@ -24,10 +26,11 @@ class Autoregressive(Transform):
     .. math:: y_i = f(x_i; g_i(x_{<i}, c)), \qquad \log|\det J| = \sum_i \log|f'(x_i)|.
 
     ``forward`` is one pass of the masked network. ``inverse`` finds the elements one after the other and computes each
-    hidden unit once, as soon as all that it sees is known: ``D`` small steps with the arithmetic of one pass; of many
-    elements a fixed point of all at once is tried first, which takes a few passes where they depend weakly. Its
-    gradient is that of the implicit function and takes as many steps back. ``Inverse`` of it (IAF) exchanges the two
-    costs. Under ``torch.compile`` and the transforms of ``torch.func`` every step is a pass over all that is known.
+    hidden unit once, as soon as all that it sees is known: ``D`` small steps with the arithmetic of one pass, and with
+    its time where a fused kernel takes them all. Elsewhere a fixed point of many elements at once is tried first, which
+    takes a few passes where they depend weakly. The gradient is that of the implicit function and takes as many steps
+    back. ``Inverse`` of it (IAF) exchanges the two costs. Under ``torch.compile`` and the transforms of ``torch.func``
+    every step is a pass over all that is known.
 
     Args:
         map: Any elementwise map.
@@ -90,10 +93,11 @@ class Autoregressive(Transform):
         wanted = torch.is_grad_enabled() and any(
             t is not None and t.requires_grad for t in (y, context, *self.parameters())
         )
-        if not wanted and not traced() and pays(y.shape[-1]) and y.numel():
-            at_once = self._fixed_point(y, context)
-            if at_once is not None:
-                return at_once[0], at_once[1].sum(-1)
+        found = None if traced() else self._swept(y, context)
+        if found is None and not wanted and not traced() and pays(y):
+            found = self._fixed_point(y, context)
+        if found is not None and not wanted:
+            return found
         masked = self._masked
         batch = y.shape[:-1]
         encodings = self.network.encodings if isinstance(self.network, CircularFeatures) else ()
@@ -105,12 +109,28 @@ class Autoregressive(Transform):
         if traced():
             x, log_derivative = steps.repeat(rows, flat)
         elif wanted:
-            root: Tensor = Root.apply(steps, rows, *flat)  # type: ignore[no-untyped-call]
+            known = None if found is None else masked.by_position(found[0].reshape(rows.shape))
+            root: Tensor = Root.apply(steps, known, rows, *flat)  # type: ignore[no-untyped-call]
             x = masked.by_element(root).reshape(y.shape)
             return x, -self._forward(x, context)[1]
         else:
             x, log_derivative = steps.sweep(rows, flat)
         return masked.by_element(x).reshape(y.shape), log_derivative.sum(-1).reshape(batch)
 
+    def _swept(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Return the inverse by the fused kernel, without its gradient; None where that does not serve."""
+        turns = self._masked.turns
+        # The kernel maps element by element, in the network's order: all must be mapped alike.
+        alike = self.map.select(self.order) is self.map
+        if turns is None or not alike or not y.numel() or not plain(y) or not available():
+            return None
+        with torch.no_grad():
+            link = conditioned(y, context, self.network, self.map, inverse=True)
+            if link is None:
+                return None
+            x, log_abs_det = sweep(y.reshape(-1, y.shape[-1]), link, turns)
+        return x.reshape(y.shape), log_abs_det.reshape(y.shape[:-1])
+
     def _fixed_point(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        return fixed_point(lambda x: self.map.inverse(y, self.network(x, context).to(y)), y)
+        found = fixed_point(lambda x: self.map.inverse(y, self.network(x, context).to(y)), y)
+        return None if found is None else (found[0], found[1].sum(-1))

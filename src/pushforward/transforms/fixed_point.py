@@ -8,14 +8,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Where an inverse has so many elements, element after element takes the time of more sweeps than this.
+# Where an inverse has so many elements, element after element takes the time of more sweeps than this. In float64 on
+# the CPU more of them are needed, and each takes longer, than that saves.
 _ELEMENTS, _SWEEPS = 128, 11
 _ROUNDING = 8  # units of the last place within which nothing moves any more
 
 
-def pays(features: int) -> bool:
-    """Return whether a fixed point is worth trying before going from element to element."""
-    return features >= _ELEMENTS
+def pays(y: Tensor) -> bool:
+    """Return whether a fixed point is worth trying for such points before going from element to element."""
+    slow = y.is_cpu and y.dtype is torch.float64
+    return y.shape[-1] >= _ELEMENTS and y.numel() > 0 and not slow
 
 
 def fixed_point(

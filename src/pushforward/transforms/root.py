@@ -74,9 +74,9 @@ class Root(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, steps: Steps, y: Tensor, *layers: Tensor) -> Tensor:
-        """Return ``x (n, D)``."""
-        x = steps.sweep(y, layers)[0]
+    def forward(ctx: Any, steps: Steps, found: Tensor | None, y: Tensor, *layers: Tensor) -> Tensor:
+        """Return ``x (n, D)``, which may have been found already."""
+        x = steps.sweep(y, layers)[0] if found is None else found
         ctx.steps = steps
         ctx.save_for_backward(x, y, *layers)
         return x
@@ -86,8 +86,9 @@ class Root(torch.autograd.Function):
         """Return the gradients of ``y`` and of all weights and biases."""
         x, *inputs = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, *_repeated_gradients(ctx.steps, inputs, gradient, ctx.needs_input_grad[1:])
-        return None, *_gradients(ctx.steps, x, inputs[1:], gradient)
+            needed = ctx.needs_input_grad[2:]
+            return None, None, *_repeated_gradients(ctx.steps, inputs, gradient, needed)
+        return None, None, *_gradients(ctx.steps, x, inputs[1:], gradient)
 
 
 def _gradients(steps: Steps, x: Tensor, layers: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
