@@ -121,15 +121,39 @@ def chain(x: Tensor, links: Sequence[Link]) -> tuple[Tensor, Tensor | None]:
         Points and the sums of log-derivatives, ``(points,)``; what the perceptron gives, and None, for one link that
         moves nothing.
     """
+    tensors = _tensors(links)
+    if torch.is_grad_enabled():
+        result: tuple[Tensor, Tensor | None] = _Chain.apply(x, forms_of(links), None, *tensors)  # type: ignore[no-untyped-call]
+        return result
+    return forward(x, Table(forms_of(links), tensors, x.shape[1]), keep=False)[:2]
+
+
+def reverse(y: Tensor, there: Link, back: Link) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where points come from, as a leaf, and what a link makes of it, in one pass of its perceptron.
+
+    Args:
+        y: Points that the link gave, ``(points, D)``.
+        there: The link.
+        back: Its inverse, whose perceptron is given the same elements, since they stay.
+    """
+    tensors = _tensors([there])
+    with torch.no_grad():
+        x, minus_log, kept = forward(y, Table(forms_of([back]), _tensors([back]), y.shape[1]), keep=True)
+        assert minus_log is not None
+    x.requires_grad_()
+    again: tuple[Tensor, Tensor] = _Chain.apply(
+        x, forms_of([there]), (y.detach(), -minus_log, kept), *tensors
+    )  # type: ignore[no-untyped-call]
+    return x, *again
+
+
+def _tensors(links: Sequence[Link]) -> list[Tensor | None]:
     tensors: list[Tensor | None] = []
     for layers, context, _ in links:
         tensors.append(context)
         for layer in layers:
             tensors += (layer.folded(), layer.bias)
-    if torch.is_grad_enabled():
-        result: tuple[Tensor, Tensor | None] = _Chain.apply(x, forms_of(links), *tensors)  # type: ignore[no-untyped-call]
-        return result
-    return forward(x, Table(forms_of(links), tensors, x.shape[1]), keep=False)[:2]
+    return tensors
 
 
 def formula(x: Tensor, links: Sequence[Link]) -> tuple[Tensor, Tensor | None]:
@@ -177,10 +201,14 @@ def _links(forms: Sequence[Form], tensors: Sequence[Tensor | None]) -> list[Link
 class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, forms: Sequence[Form], *tensors: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        forms: Sequence[Form],
+        known: tuple[Tensor, Tensor | None, Tensor | None] | None,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         table = Table(forms, tensors, x.shape[1])
-        y, log_abs_det, kept = forward(x, table, keep=True)
+        y, log_abs_det, kept = known or forward(x, table, keep=True)
         ctx.forms = forms
         ctx.save_for_backward(x, kept, y if table.needs_result else None, *tensors)
         return y, log_abs_det
@@ -192,11 +220,12 @@ class _Chain(torch.autograd.Function):
         if not followed(*gradients):
             return _backward(x, (ctx.forms, tensors), (kept, y), (g_y, g_log), ctx.needs_input_grad)
 
-        def again(x: Tensor, _: None, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        def again(x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+            tensors = rest[2:]
             values = formula(x, _links(ctx.forms, tensors))
             return tuple(value for value in values if value is not None)
 
-        return tuple(gradients_of_formula(ctx, again, [x, None, *tensors], gradients))
+        return tuple(gradients_of_formula(ctx, again, [x, None, None, *tensors], gradients))
 
 
 def _backward(
@@ -211,14 +240,14 @@ def _backward(
     found, place = _room(tensors), 0
     for stairs, _ in forms:
         context, weight, end = tensors[place], tensors[place + 1], place + 1 + 2 * len(stairs)
-        if not any(needed[3 + place : 2 + end]):
+        if not any(needed[4 + place : 3 + end]):
             found[place + 1 : end] = [None] * (end - place - 1)
         if context is not None and weight is not None:
-            found[place] = x.new_empty(len(x), len(weight)) if needed[2 + place] else None
+            found[place] = x.new_empty(len(x), len(weight)) if needed[3 + place] else None
         place = end
     table = Table(forms, tensors, x.shape[1], found)
     g_x = backward(x, table, kept, gradients, wanted=needed[0])
-    return g_x, None, *(_summed(g, t) for g, t in zip(found, tensors, strict=True))
+    return g_x, None, None, *(_summed(g, t) for g, t in zip(found, tensors, strict=True))
 
 
 def _room(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..kernels.chain import Link
+from ..kernels.chain import Link, reverse
 from ..networks.shapes import Shape, anchor, check_arguments
+from ..networks.stack import serves
 
 __all__ = ["Inverse", "Shape", "Transform", "check_arguments", "merge_context_shapes"]
 
@@ -98,10 +99,22 @@ class Transform(nn.Module, ABC):
 
     def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Recover ``x`` from ``y``, and return it as a leaf with what ``forward`` makes of it."""
+        fused = self._reverse_link(y, context)
+        if fused is not None:
+            return fused
         with torch.no_grad():
             x = self._inverse(y, context)[0]
         x = x.detach().requires_grad_()
         return x, *self._forward(x, context)
+
+    def _reverse_link(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return the same in one pass of a network, where both directions are links; None where they are not."""
+        if y.ndim != 2 or not serves(y):
+            return None
+        with torch.no_grad():
+            back = self.link(y, context, inverse=True)
+        there = None if back is None else self.link(y, context, inverse=False)
+        return None if back is None or there is None else reverse(y, there, back)
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Set data-dependent parameters from a batch and return the batch mapped by them.

@@ -96,6 +96,9 @@ class Coupling(Transform):
         )
 
     def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        fused = self._reverse_link(y, context)
+        if fused is not None:
+            return fused
         # The elements that stay are those of x: one pass of the network serves the inverse and the way forward again.
         x = y.detach().clone().requires_grad_()
         fixed = x.index_select(-1, self.stay)
