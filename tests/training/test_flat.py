@@ -138,3 +138,23 @@ def test_weights_that_are_changed_before_the_way_back_are_noticed() -> None:
     (gradient,) = torch.autograd.grad(loss(), flat.vectors, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.skipif(not available(), reason="there is no compiler")
+@pytest.mark.parametrize("name", ["realnvp", "maf"])
+def test_a_loss_may_go_through_the_flow_more_than_once(name: str) -> None:
+    torch.manual_seed(0)
+    flow = build_flow(small_config(name), 4)
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    flat = FlatParameters(flow.parameters())
+    trained = with_flat_weights(flow, flat)
+    assert trained is not None
+    x, z = torch.randn(2, 100, 4).unbind()
+    found = []
+    for each in (trained, flow):
+        flat.vectors[0].grad.zero_()  # type: ignore[union-attr]
+        (each.log_prob_preprocessed(x).sum() - 3 * each.log_prob_preprocessed(z).sin().sum()).backward()
+        found.append(flat.vectors[0].grad.clone())  # type: ignore[union-attr]
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)

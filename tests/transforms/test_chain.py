@@ -139,6 +139,31 @@ def test_without_a_gradient_it_is_the_same_to_the_last_bit(name: str, inverse: b
         assert bool(a[torch.arange(points) != 3].isfinite().all())
 
 
+@pytest.mark.parametrize("spline", [False, True])
+@pytest.mark.parametrize("context", [0, 2])
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_recovers_points_gives_their_gradients(spline: bool, context: int, turned: bool) -> None:
+    one = coupling(1, context=context, spline=spline)
+    randomise(one, 0.5)
+    part = Inverse(one) if turned else one
+    generator = torch.Generator().manual_seed(0)
+    x, given = torch.randn(200, FEATURES, generator=generator), torch.randn(200, 2, generator=generator)
+    found = []
+    for to in (torch.float32, torch.float64):
+        part = part.to(to)
+        condition = given.to(to).requires_grad_() if context else None
+        with torch.no_grad():
+            y, log_abs_det = part.forward(x.to(to), condition)
+        back, *again = part._reverse(y, condition)
+        assert (part._reverse_link(y, condition) is None) is (to is torch.float64)
+        torch.testing.assert_close(back, x.to(to), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(again, [y, log_abs_det], atol=1e-4, rtol=1e-4)
+        loss = again[0].sin().sum() + again[1].square().sum()
+        wanted = [back, *part.parameters(), *([] if condition is None else [condition])]
+        found.append(torch.autograd.grad(loss, wanted))
+    same(found[0], found[1], 1e-3)
+
+
 def test_gradients_have_gradients() -> None:
     chain, (x,) = prepared("inverses among them", 50)
     found = []

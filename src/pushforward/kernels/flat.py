@@ -78,11 +78,11 @@ class FlatChain:
         *,
         wanted: bool,
     ) -> tuple[Tensor | None, Tensor]:
-        """Return the gradients of the points, if wanted, and of the vector, which the next pass writes anew."""
+        """Return the gradients of the points, if wanted, and of the vector."""
         g_x = backward(x, self._table, kept, gradients, wanted=wanted)
-        if self._factor is not None:
-            self._gradient.mul_(self._factor)
-        return g_x, self._gradient
+        # The next pass, perhaps of the same graph, writes to the same place.
+        factor = self._factor
+        return g_x, self._gradient.clone() if factor is None else self._gradient * factor
 
     @property
     def needs_result(self) -> bool:
