@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,6 +14,10 @@ from .tasks import Task
 _BURST = (
     0.05  # seconds of calls in a row that a round takes at least, so that the clock and the pipe do not count
 )
+
+
+# Threads of the process that computed before wait for more by turning round, for some 20 ms, before they sleep.
+_SETTLE = 0.05
 
 
 @dataclass(frozen=True)
@@ -95,5 +100,6 @@ def _rounds(
         for worker in (*workers[start:], *workers[:start]):
             rounds, times = plan[worker.library]
             if turn < rounds:
+                time.sleep(_SETTLE)
                 result[worker.library].append(worker.ask(do="time", call=call, times=times)["seconds"])
     return result
