@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from pushforward.configs import IAFConfig, MAFConfig, NSFConfig, RealNVPConfig
+from pushforward.distributions import DiagonalNormal
 from pushforward.flows import Flow, build_flow, compiles_well
 from pushforward.kernels.table import available
-from pushforward.transforms import Chain, LULinear
+from pushforward.networks import MaskedMLP
+from pushforward.transforms import Affine, Autoregressive, Chain, LULinear
 
 
 def randomised(flow: Flow) -> Flow:
@@ -122,3 +124,30 @@ def test_what_is_laid_out_once_follows_the_weights(config: type[Any]) -> None:
     flow.double(), plain.double()
     x = x.double()
     same()
+
+
+@pytest.mark.skipif(not available(), reason="there is no compiler")
+def test_what_is_laid_out_once_follows_masks_modes_and_strides() -> None:
+    def masked(order: list[int]) -> Flow:
+        return randomised(Flow(Autoregressive(Affine(), MaskedMLP(4, 2, order=order)), DiagonalNormal((4,))))
+
+    flow, other = masked([0, 1, 2, 3]), masked([3, 1, 0, 2])
+    x = torch.randn(100, 4)
+    flow.compile()
+    with torch.inference_mode():
+        flow.log_prob(x)
+    with torch.no_grad():
+        flow.log_prob(x)
+        flow.load_state_dict(other.state_dict())
+        assert torch.equal(flow.log_prob(x), other.log_prob(x))
+
+    flow = randomised(build_flow(RealNVPConfig(layers=2, hidden=(8,)), 4))
+    last = [m for m in flow.modules() if isinstance(m, torch.nn.Linear)][-1]
+    last.weight = torch.nn.Parameter(last.weight.detach().t().contiguous().t())
+    flow.compile()
+    plain = copy.deepcopy(flow)
+    with torch.no_grad():
+        for f in (flow, plain):
+            f.log_prob(x)
+            [m for m in f.modules() if isinstance(m, torch.nn.Linear)][-1].weight.mul_(2.0)
+        assert torch.equal(flow.log_prob(x), plain.log_prob(x))

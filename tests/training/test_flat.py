@@ -13,8 +13,9 @@ from pushforward.configs import RealNVPConfig
 from pushforward.distributions import DiagonalNormal
 from pushforward.flows import Flow, build_flow
 from pushforward.kernels.table import available
+from pushforward.networks import MLP, MaskedMLP
 from pushforward.training.flat import FlatParameters, with_flat_weights
-from pushforward.transforms import Chain, Inverse, LULinear
+from pushforward.transforms import Affine, Autoregressive, Chain, Coupling, Inverse, LULinear
 
 
 def steps(flow: Flow, parameters: list[nn.Parameter]) -> None:
@@ -158,3 +159,59 @@ def test_a_loss_may_go_through_the_flow_more_than_once(name: str) -> None:
         (each.log_prob_preprocessed(x).sum() - 3 * each.log_prob_preprocessed(z).sin().sum()).backward()
         found.append(flat.vectors[0].grad.clone())  # type: ignore[union-attr]
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
+def gradients(flow: Flow) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the trainer's way, and of the ordinary one."""
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    flat = FlatParameters(flow.parameters())
+    x = torch.randn(300, *flow.event_shape, generator=torch.Generator().manual_seed(0))
+    found = []
+    for each in (with_flat_weights(flow, flat) or flow, flow):
+        flat.vectors[0].grad.zero_()  # type: ignore[union-attr]
+        each.log_prob_preprocessed(x).sum().backward()
+        found.append(flat.vectors[0].grad.clone())  # type: ignore[union-attr]
+    return found[0], found[1]
+
+
+def test_weights_that_stand_twice_are_trained_by_both() -> None:
+    network = MLP(2, 4, hidden=(16, 16))
+    couplings = [Coupling([i < 2, i < 2, i > 1, i > 1], Affine(), network) for i in (0, 3)]
+    for layers in (couplings, [couplings[0], couplings[1], couplings[0]]):
+        torch.testing.assert_close(*gradients(Flow(Chain(layers), DiagonalNormal((4,)))))
+
+
+def test_hooks_of_parameters_are_called() -> None:
+    flow = build_flow(small_config("realnvp"), 4)
+    for p in flow.parameters():
+        p.register_hook(torch.zeros_like)
+    assert not any(g.any() for g in gradients(flow))
+
+
+def test_a_flow_of_another_kind_is_trained_as_it_says() -> None:
+    class Doubled(Flow):
+        def log_prob_preprocessed(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+            return 2 * super().log_prob_preprocessed(z, context)
+
+    plain = build_flow(small_config("realnvp"), 4)
+    found, wanted = gradients(Doubled(plain.transform, plain.base))
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_masks_and_weights_that_are_loaded_before_the_first_pass_count(frozen: bool) -> None:
+    def masked(order: list[int]) -> Flow:
+        network = MaskedMLP(4, 2, hidden=(16,), order=order)
+        for p in network.parameters():
+            nn.init.normal_(p)
+        return Flow(Chain([Autoregressive(Affine(), network)]), DiagonalNormal((4,)))
+
+    flow, other = masked([0, 1, 2, 3]), masked([3, 1, 0, 2])
+    if frozen:
+        next(iter(flow.parameters())).requires_grad_(False)
+    trained = with_flat_weights(flow, FlatParameters(flow.parameters())) or flow
+    flow.load_state_dict(other.state_dict())
+    x = torch.randn(300, 4)
+    assert torch.equal(trained.log_prob_preprocessed(x), other.log_prob_preprocessed(x))

@@ -136,13 +136,13 @@ def reverse(y: Tensor, there: Link, back: Link) -> tuple[Tensor, Tensor, Tensor]
         there: The link.
         back: Its inverse, whose perceptron is given the same elements, since they stay.
     """
-    tensors = _tensors([there])
+    tensors, y = _tensors([there]), y.detach().contiguous()
     with torch.no_grad():
         x, minus_log, kept = forward(y, Table(forms_of([back]), _tensors([back]), y.shape[1]), keep=True)
         assert minus_log is not None
     x.requires_grad_()
     again: tuple[Tensor, Tensor] = _Chain.apply(
-        x, forms_of([there]), (y.detach(), -minus_log, kept), *tensors
+        x, forms_of([there]), (y.view_as(y), -minus_log, kept), *tensors
     )  # type: ignore[no-untyped-call]
     return x, *again
 

@@ -17,7 +17,8 @@ class FlatChain:
     """Links, without contexts, whose weights and biases are views of one vector.
 
     Autograd then sees two tensors, points and vector, where ``chain`` shows it every weight, and the table that the
-    kernel reads is made once. The links are taken as they are now, and only the numbers in the vector may change.
+    kernel reads is made once. The links are taken as they are now, and only the numbers in the vector may change. No
+    weight may be in two links, since gradients are written, and not added, where they belong.
 
     Args:
         links: What to take points through.

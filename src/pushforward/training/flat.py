@@ -66,13 +66,15 @@ def _views(vector: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 def with_flat_weights(flow: Flow, flat: FlatParameters) -> Flow | None:
     """Return the same flow, whose gradient goes to the vector at once; None where it is not one fused chain.
 
+    Nor is it one where somebody follows gradients on their way to the parameters, or has made a flow of another kind.
+
     Args:
-        flow: The flow, without changes to its layers from here on.
+        flow: The flow, without changes to its layers from its first pass on.
         flat: All its parameters.
     """
-    if flow.transform.context_shape is not None or len(flat.vectors) != 1:
+    watched = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in flow.parameters())
+    if type(flow) is not Flow or watched or flow.transform.context_shape is not None:
         return None
-    links = links_of(flow.transform)
-    if links is None:
+    if len(flat.vectors) != 1 or links_of(flow.transform) is None:
         return None
-    return with_transform(flow, Flat(flow.transform, links, flat.vectors[0], flat.starts))
+    return with_transform(flow, Flat(flow.transform, flat.vectors[0], flat.starts))

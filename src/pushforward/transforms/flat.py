@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..kernels.chain import Link
 from ..kernels.flat import FixedChain, FlatChain
+from ..networks.masked import MaskedLinear
 from ..networks.stack import serves
 from .base import Transform
 from .walk import walk
@@ -41,36 +42,55 @@ class Flat(Transform):
     """The same map, whose gradient goes to one vector that its weights are views of.
 
     Where it serves, a pass costs what the kernel does and little more: neither autograd nor Python goes over layers. It
-    has the layers of ``transform`` as they are now, and no parameters of its own. Gradients of gradients are not there.
+    has the layers of ``transform`` as they are in the first pass, and no parameters of its own. It is ``transform``
+    where that is not one fused chain, or has a weight twice. Gradients of gradients are not there.
 
     Args:
-        transform: The map, which is one fused chain and takes no context.
-        links: Its links.
+        transform: The map, which takes no context.
         vector: The vector.
         starts: Where in it each weight begins.
     """
 
-    def __init__(
-        self, transform: Transform, links: list[Link], vector: Tensor, starts: Mapping[Tensor, int]
-    ) -> None:
+    def __init__(self, transform: Transform, vector: Tensor, starts: Mapping[Tensor, int]) -> None:
         super().__init__(transform.event_shape, latent_shape=transform.latent_shape)
         self.transform = transform
-        self._chain = FlatChain(links, vector, starts, transform.event_shape[0])
+        self._vector, self._starts = vector, starts
+        self._laid_out: tuple[FlatChain | None] | None = None
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled() and x.ndim == 2 and serves(x):
-            return self._chain(x)
+            if self._laid_out is None:
+                self._laid_out = (self._lay_out(),)
+            chain = self._laid_out[0]
+            if chain is not None:
+                return chain(x)
         return self.transform._forward(x, context)
 
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.transform._inverse(y, context)
 
+    def _lay_out(self) -> FlatChain | None:
+        links = _lasting(links_of(self.transform))
+        weights = [] if links is None else _weights(links)
+        if links is None or len({id(t) for t in weights}) < len(weights):
+            return None  # the kernel writes a gradient in one place only
+        return FlatChain(links, self._vector, self._starts, self.event_shape[0])
+
+
+def _weights(links: list[Link]) -> list[Tensor]:
+    return [t for link in links for layer in link.layers for t in (layer.weight, layer.bias)]
+
+
+def _lasting(links: list[Link] | None) -> list[Link] | None:
+    """Return the links if the kernel reads their weights where they are: a copy would not follow them."""
+    return links if links is None or all(t.is_contiguous() for t in _weights(links)) else None
+
 
 class Fixed(Transform):
     """The same map, each direction of which is laid out once where it is one fused chain and no gradient is asked for.
 
-    Weights may change, and are looked up again where they were replaced; layers, and what hooks them, are taken as they
-    are now. Elsewhere it is ``transform``, which it shares all with.
+    Weights may change, and they and masks are looked up again where they were replaced; layers, and what hooks them,
+    are taken as they are in the first pass. Elsewhere it is ``transform``, which it shares all with.
 
     Args:
         transform: The map, which takes no context.
@@ -80,7 +100,8 @@ class Fixed(Transform):
         super().__init__(transform.event_shape, latent_shape=transform.latent_shape)
         self.transform = transform
         self._places: list[tuple[dict[str, Any], str]] = []
-        self._addresses: list[int] = []
+        self._masked: list[MaskedLinear] = []
+        self._facts: list[int] = []
         self._chains: dict[bool, FixedChain | None] = {}
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -94,13 +115,21 @@ class Fixed(Transform):
     def _chain(self, x: Tensor, *, inverse: bool) -> FixedChain | None:
         if x.ndim != 2 or torch.is_grad_enabled() or not serves(x):
             return None
-        addresses = [parameters[name].data_ptr() for parameters, name in self._places]
-        if addresses != self._addresses or not self._chains:
-            modules = [module._parameters for module in self.transform.modules()]
-            self._places = [(own, name) for own in modules for name, p in own.items() if p is not None]
-            self._addresses = [parameters[name].data_ptr() for parameters, name in self._places]
+        # Masks are made anew where another order is loaded.
+        facts = [parameters[name].data_ptr() for parameters, name in self._places]
+        facts += [id(layer.stairs) for layer in self._masked]
+        if facts != self._facts or not self._chains:
+            modules = list(self.transform.modules())
+            self._masked = [module for module in modules if isinstance(module, MaskedLinear)]
+            tables = [module._parameters for module in modules]
+            self._places = [(own, name) for own in tables for name, p in own.items() if p is not None]
+            facts = [parameters[name].data_ptr() for parameters, name in self._places]
+            self._facts = facts + [id(layer.stairs) for layer in self._masked]
             self._chains = {}
         if inverse not in self._chains:
-            links = links_of(self.transform, inverse=inverse)
-            self._chains[inverse] = None if links is None else FixedChain(links, self.event_shape[0])
+            with torch.inference_mode(False), torch.no_grad():  # what is made here outlives the mode
+                links = _lasting(links_of(self.transform, inverse=inverse))
+                chain = None if links is None else FixedChain(links, self.event_shape[0])
+            self._chains[inverse] = chain
+            return chain
         return self._chains[inverse]
