@@ -14,7 +14,7 @@ from ..flows import Flow, compiles_well
 from .average import Average
 from .points import Batch
 from .schedule import Schedule
-from .step import TrainStep
+from .step import TrainStep, is_watched
 
 # Where a step is so small that most of its time goes into calls, compilation halves it; from nothing it takes some
 # 20 s. A short beginning without shows at once that the training runs.
@@ -29,7 +29,6 @@ def pays(flow: Flow, config: TrainConfig, rows: int, steps: int) -> bool:
     """
     return (
         (config.memory, config.precision) == ("ordinary", "float32")
-        and config.precision == "float32"
         and flow.base.device.type == "cpu"
         and steps >= _LEAST_STEPS
         and sum(p.numel() for p in flow.parameters()) * rows <= _MOST_WORK
@@ -64,7 +63,7 @@ class Compilation:
     ) -> None:
         self._flow, self._vectors, self._optimiser, self._average = flow, vectors, optimiser, average
         self._config, self._note = config, note
-        self._wanted = config.compile != "never" and len(vectors) == 1
+        self._wanted = config.compile != "never" and len(vectors) == 1 and not is_watched(flow)
         self._step: CompiledStep | None = None
 
     @property

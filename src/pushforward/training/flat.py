@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..flows import Flow
 from ..transforms.flat import Flat, links_of
-from .step import with_transform
+from .step import is_watched, with_transform
 
 
 class FlatParameters:
@@ -72,8 +72,7 @@ def with_flat_weights(flow: Flow, flat: FlatParameters) -> Flow | None:
         flow: The flow, without changes to its layers from its first pass on.
         flat: All its parameters.
     """
-    watched = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in flow.parameters())
-    if type(flow) is not Flow or watched or flow.transform.context_shape is not None:
+    if type(flow) is not Flow or is_watched(flow) or flow.transform.context_shape is not None:
         return None
     if len(flat.vectors) != 1 or links_of(flow.transform) is None:
         return None

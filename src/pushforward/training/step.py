@@ -44,6 +44,11 @@ class TrainStep(nn.Module):
             return self.objective(self.flow, z, context, weights)
 
 
+def is_watched(flow: Flow) -> bool:
+    """Return whether somebody follows gradients on their way to the parameters."""
+    return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in flow.parameters())
+
+
 def with_transform(flow: Flow, transform: Transform) -> Flow:
     """Return the same flow with another transform."""
     return Flow(

@@ -118,18 +118,17 @@ class Fixed(Transform):
         # Masks are made anew where another order is loaded.
         facts = [parameters[name].data_ptr() for parameters, name in self._places]
         facts += [id(layer.stairs) for layer in self._masked]
-        if facts != self._facts or not self._chains:
+        chains = self._chains  # this one, should another thread begin anew
+        if facts != self._facts or not chains:
             modules = list(self.transform.modules())
             self._masked = [module for module in modules if isinstance(module, MaskedLinear)]
             tables = [module._parameters for module in modules]
             self._places = [(own, name) for own in tables for name, p in own.items() if p is not None]
             facts = [parameters[name].data_ptr() for parameters, name in self._places]
             self._facts = facts + [id(layer.stairs) for layer in self._masked]
-            self._chains = {}
-        if inverse not in self._chains:
+            self._chains = chains = {}
+        if inverse not in chains:
             with torch.inference_mode(False), torch.no_grad():  # what is made here outlives the mode
                 links = _lasting(links_of(self.transform, inverse=inverse))
-                chain = None if links is None else FixedChain(links, self.event_shape[0])
-            self._chains[inverse] = chain
-            return chain
-        return self._chains[inverse]
+                chains[inverse] = None if links is None else FixedChain(links, self.event_shape[0])
+        return chains[inverse]
