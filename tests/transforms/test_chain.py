@@ -139,6 +139,13 @@ def test_without_a_gradient_it_is_the_same_to_the_last_bit(name: str, inverse: b
         assert bool(a[torch.arange(points) != 3].isfinite().all())
 
 
+def test_links_of_many_weights_go_alone_so_that_their_gradients_do(runs: list[int]) -> None:
+    chain = Chain([coupling(0), *(coupling(i, 800) for i in (1, 2, 3)), coupling(0)])
+    randomise(chain, 0.7)
+    y, log_abs_det = chain(torch.randn(40, FEATURES))
+    assert runs == [2, 1, 2] and bool((y.isfinite().all(-1) & log_abs_det.isfinite()).all())
+
+
 @pytest.mark.parametrize("spline", [False, True])
 @pytest.mark.parametrize("context", [0, 2])
 @pytest.mark.parametrize("turned", [False, True])

@@ -99,6 +99,10 @@ class Link(NamedTuple):
     context: Tensor | None
     move: Move | None
 
+    def size(self) -> int:
+        """Return the number of weights, whose gradients take as much memory."""
+        return sum([layer.weight.numel() for layer in self.layers])
+
 
 def address(function: Any) -> int:
     """Return the address of a function of a loaded library."""

@@ -31,10 +31,9 @@ class FlatChain:
         self, links: Sequence[Link], vector: Tensor, starts: Mapping[Tensor, int], features: int
     ) -> None:
         self._vector = vector
-        self._gradient = torch.zeros_like(vector, requires_grad=False)
         self._factor, self._folded = None, vector.detach()
         if any(layer.factor is not None for link in links for layer in link.layers):
-            self._factor, self._folded = torch.ones_like(self._gradient), torch.empty_like(self._gradient)
+            self._factor, self._folded = torch.ones_like(self._folded), torch.empty_like(self._folded)
         tensors: list[Tensor | None] = []
         found: list[Tensor | None] = []
 
@@ -47,7 +46,9 @@ class FlatChain:
             if factor is not None and self._factor is not None:
                 _part(self._factor, start, tensor).copy_(factor)
             tensors.append(_part(self._folded, start, tensor))
-            found.append(_part(self._gradient, start, tensor))
+            found.append(
+                _part(vector.detach(), start, tensor)
+            )  # as far from its beginning as from a gradient's
 
         for layers, _, _ in links:
             tensors.append(None)
@@ -55,7 +56,8 @@ class FlatChain:
             for layer in layers:
                 add(layer.weight, layer.factor)
                 add(layer.bias, None)
-        self._table = Table(forms_of(links), tensors, features, found)
+        self._table, self._aim = Table(forms_of(links), tensors, features, found), vector.data_ptr()
+        self._whole = sum(t.numel() for t in found if t is not None) == vector.numel()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return points ``(points, D)`` taken through the links, and their log-determinants."""
@@ -80,10 +82,12 @@ class FlatChain:
         wanted: bool,
     ) -> tuple[Tensor | None, Tensor]:
         """Return the gradients of the points, if wanted, and of the vector."""
+        vector = self._vector.detach()
+        gradient = torch.empty_like(vector) if self._whole else torch.zeros_like(vector)
+        self._table.shift_gradients(gradient.data_ptr() - self._aim)
+        self._aim = gradient.data_ptr()
         g_x = backward(x, self._table, kept, gradients, wanted=wanted)
-        # The next pass, perhaps of the same graph, writes to the same place.
-        factor = self._factor
-        return g_x, self._gradient.clone() if factor is None else self._gradient * factor
+        return g_x, gradient if self._factor is None else gradient.mul_(self._factor)
 
     @property
     def needs_result(self) -> bool:

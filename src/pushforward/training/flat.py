@@ -12,6 +12,10 @@ from ..flows import Flow
 from ..transforms.flat import Flat, links_of
 from .step import is_watched, with_transform
 
+_LARGE = (
+    2**22
+)  # parameters, above which their gradient a second time is no small thing, and layers cost no time in Python
+
 
 class FlatParameters:
     """Parameters, and their gradients, as views of one vector for each dtype, as a rule of one.
@@ -66,7 +70,8 @@ def _views(vector: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 def with_flat_weights(flow: Flow, flat: FlatParameters) -> Flow | None:
     """Return the same flow, whose gradient goes to the vector at once; None where it is not one fused chain.
 
-    Nor is it one where somebody follows gradients on their way to the parameters, or has made a flow of another kind.
+    Nor is there one where somebody follows gradients on their way to the parameters, or has made a flow of another
+    kind, or where the model is large.
 
     Args:
         flow: The flow, without changes to its layers from its first pass on.
@@ -74,6 +79,6 @@ def with_flat_weights(flow: Flow, flat: FlatParameters) -> Flow | None:
     """
     if type(flow) is not Flow or is_watched(flow) or flow.transform.context_shape is not None:
         return None
-    if len(flat.vectors) != 1 or links_of(flow.transform) is None:
+    if len(flat.vectors) != 1 or flat.vectors[0].numel() > _LARGE or links_of(flow.transform) is None:
         return None
     return with_transform(flow, Flat(flow.transform, flat.vectors[0], flat.starts))

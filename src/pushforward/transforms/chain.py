@@ -12,6 +12,9 @@ from ..networks.stack import serves
 from .base import Transform, merge_context_shapes
 from .conditioned import along
 
+# Weights of links in one call, whose gradients are there all at once; more gain nothing by it.
+_MOST_TOGETHER = 2**20
+
 
 class Chain(Transform):
     r"""Composition, first transform first: :math:`f = f_K \circ \dots \circ f_1`.
@@ -68,14 +71,19 @@ class Chain(Transform):
     ) -> tuple[Tensor, Tensor]:
         total: Tensor | None = None
         links: list[Link] = []
+        size = 0
         for part in parts:
             # What is among links has the shape of the points before them.
             link = part.link(x, context, inverse=inverse) if links or serves(x) else None
             if link is not None:
+                if links and size + link.size() > _MOST_TOGETHER:
+                    x, total = _add(x, total, links)
+                    links, size = [], 0
                 links.append(link)
+                size += link.size()
                 continue
             x, total = _add(x, total, links)
-            links = []
+            links, size = [], 0
             x, log_abs_det = part._inverse(x, context) if inverse else part._forward(x, context)
             total = log_abs_det if total is None else total + log_abs_det
         x, total = _add(x, total, links)
