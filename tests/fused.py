@@ -7,6 +7,31 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from pushforward.networks import CircularFeatures, MaskedMLP
+from pushforward.transforms import Autoregressive, ElementwiseMap
+
+
+def autoregressive(
+    map_: ElementwiseMap,
+    order: Sequence[int],
+    hidden: Sequence[int],
+    *,
+    context: int = 0,
+    angles: Sequence[int] = (),
+    activation: str = "relu",
+) -> Autoregressive:
+    """Return an autoregressive transform in the given order, that sees some elements as angles."""
+    network = MaskedMLP(
+        len(order),
+        map_.parameters_each,
+        context_features=context,
+        hidden=hidden,
+        order=order,
+        inputs=[*range(len(order)), *angles],
+        activation=activation,
+    )
+    return Autoregressive(map_, CircularFeatures(network, len(order), angles) if angles else network)
+
 
 def randomise(module: nn.Module, scale: float = 1.0) -> None:
     """Draw all weights, such that what layers give is of the size of ``scale``."""

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pushforward.networks import ACTIVATIONS, CircularFeatures, MaskedMLP
+from fused import autoregressive
+from pushforward.networks import ACTIVATIONS
 from pushforward.networks.sweep import stages
 from pushforward.transforms import (
     Additive,
@@ -62,21 +63,14 @@ def build(
     activation: str = "tanh",
     seed: int = 0,
 ) -> Autoregressive:
-    network = MaskedMLP(
-        len(order),
-        map_.parameters_each,
-        context_features=context,
-        hidden=hidden,
-        order=order,
-        inputs=[*range(len(order)), *(angles or [])],
-        activation=activation,
+    transform = autoregressive(
+        map_, order, hidden, context=context, angles=angles or [], activation=activation
     )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for p in network.parameters():
+        for p in transform.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) / math.sqrt(p.shape[-1]))
-    wrapped = CircularFeatures(network, len(order), angles) if angles else network
-    return Autoregressive(map_, wrapped).double()
+    return transform.double()
 
 
 @st.composite

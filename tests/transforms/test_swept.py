@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fused import doubled, everything, randomise, same
+from fused import autoregressive, doubled, everything, randomise, same
 from pushforward.kernels import build
 from pushforward.kernels import sweep as kernel
 from pushforward.kernels.sweep import available
@@ -41,15 +41,7 @@ def made(
     activation: str = "relu",
     scale: float = 1.0,
 ) -> Autoregressive:
-    network = MaskedMLP(
-        len(order),
-        map_.parameters_each,
-        context_features=context,
-        hidden=hidden,
-        order=order,
-        activation=activation,
-    )
-    transform = Autoregressive(map_, network)
+    transform = autoregressive(map_, order, hidden, context=context, activation=activation)
     randomise(transform, scale)
     return transform
 

@@ -127,12 +127,12 @@ class Flow(nn.Module):
         """
         for name in _COMPILED:
             self.__dict__.pop(name, None)
-        fixed = Flow(Fixed(self.transform), self.base) if self.transform.context_shape is None else self
+        conditional = self.transform.context_shape is not None
         for name, inverse in zip(_COMPILED, (False, True), strict=True):
-            if links_of(self.transform, inverse=inverse) is not None:
-                setattr(self, name, getattr(fixed, name))
-            elif compiles_well(self.transform, inverse=inverse):
+            if compiles_well(self.transform, inverse=inverse):
                 setattr(self, name, compiled(getattr(self, name)))
+            elif not conditional and links_of(self.transform, inverse=inverse) is not None:
+                setattr(self, name, getattr(Flow(Fixed(self.transform), self.base), name))
 
     def __getstate__(self) -> dict[str, Any]:
         # What is compiled belongs to this flow and not to a copy of it.

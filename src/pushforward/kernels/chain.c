@@ -2,9 +2,8 @@
    W_L r(... r(W_1 x + b_1 + c) ...) + b_L, makes of others; and its gradient. Couplings and autoregressive transforms are
    such links. A perceptron alone is a chain of one link without a map.
 
-   A block of points goes through all layers of a link, and of a small chain, while it is in the cache of a core. What a
-   point gives depends on no other point of the batch, and the order of every sum on nothing but sizes, not on threads.
-   NaN stays NaN. */
+   A block of points goes through all layers of a link while it is in the cache of a core. What a point gives depends on
+   no other point of the batch, and the order of every sum on nothing but sizes, not on threads. NaN stays NaN. */
 
 #include "links.h"
 #include "lanes.h"
@@ -27,9 +26,10 @@ static void move(const link *l, int64_t features, const float *x, const float *p
     }
 }
 
-/* Take n points through a link, ``own`` being memory of the thread. */
-static void through(const pass *p, const step *s, int64_t row, int64_t n, float *own, float *log, int again) {
+/* Take the block of points that begins with a row through a link, ``own`` being memory of the thread. */
+static void through(const pass *p, const step *s, int64_t row, float *own, float *log) {
     const link *l = s->is;
+    int64_t n = least(p->block, p->points - row);
     const float *from = s->in + row * p->features, *given = from;
     float *more = own + 2 * p->block * p->wide;
     if (l->stay) {
@@ -56,7 +56,7 @@ static void through(const pass *p, const step *s, int64_t row, int64_t n, float 
         }
         given = to;
     }
-    if (l->map) move(l, p->features, from, given, n, more, s->out + row * p->features, log + row, again);
+    if (l->map) move(l, p->features, from, given, n, more, s->out + row * p->features, log + row, s > p->steps);
 }
 
 /* Memory for the weights of one link, in panels of what layers give, or are given: the numbers of it and of panels, and
@@ -90,10 +90,6 @@ static void pack_at(const pass *p, const step *s, int64_t i) {
     p->limits[i] = pack(t->is->weight, t->is->reach, t->in, t->out, j, p->packed + t->packed + j * t->in);
 }
 
-static void through_at(const pass *p, const step *s, int64_t row, float *own, float *log) {
-    through(p, s, row, least(p->block, p->points - row), own, log, s > p->steps);
-}
-
 /* Returns 1 where there is not enough memory. ``kept`` has room for what the gradient needs, or is null. Without a map y
    is what the perceptron gives, and there is no log_abs_det. */
 int32_t chain_forward(const int64_t *table, int64_t links, const float *x, int64_t points, int64_t features, float *kept,
@@ -117,12 +113,12 @@ int32_t chain_forward(const int64_t *table, int64_t links, const float *x, int64
                 for (int64_t i = 0; i < s->panels; i++) pack_at(&view, s, i);
                 /* The same points for every link, so that no thread waits for another. */
 #pragma omp for schedule(static) nowait
-                for (int64_t row = 0; row < points; row += p.block) through_at(&view, s, row, own, log_abs_det);
+                for (int64_t row = 0; row < points; row += p.block) through(&view, s, row, own, log_abs_det);
             } else {
 #pragma omp for schedule(static)
                 for (int64_t i = 0; i < s->panels; i++) pack_at(&p, s, i);
 #pragma omp for schedule(dynamic)
-                for (int64_t row = 0; row < points; row += p.block) through_at(&p, s, row, own, log_abs_det);
+                for (int64_t row = 0; row < points; row += p.block) through(&p, s, row, own, log_abs_det);
             }
     }
     end(&p);

@@ -46,9 +46,8 @@ class FlatChain:
             if factor is not None and self._factor is not None:
                 _part(self._factor, start, tensor).copy_(factor)
             tensors.append(_part(self._folded, start, tensor))
-            found.append(
-                _part(vector.detach(), start, tensor)
-            )  # as far from its beginning as from a gradient's
+            # As far from the beginning of the vector as from that of a gradient.
+            found.append(_part(vector.detach(), start, tensor))
 
         for layers, _, _ in links:
             tensors.append(None)

@@ -68,7 +68,6 @@ class Table:
         heads: list[int] = []
         rows: list[int] = []
         self._owned: list[Any] = [forms]  # what lives as long as its address is used
-        self._gradients: list[int] = []  # the words that say where gradients go
         own, place, kept = self._own, 0, features * (len(forms) - 1)
         for stairs, move in forms:
             context, inputs = tensors[place], tensors[place + 1].shape[1]
@@ -95,7 +94,6 @@ class Table:
                 self.outputs = outputs = bias.numel()
                 rows += (outputs, own(tensors[place]), own(bias))
                 rows += (0, 0) if each is None else (each.reach.data_ptr(), each.first.data_ptr())
-                self._gradients += (_LINK * len(forms) + len(rows), _LINK * len(forms) + len(rows) + 1)
                 rows += (0, 0) if found is None else (_address(found[place]), _address(found[place + 1]))
                 kept += outputs
                 place += 2
@@ -105,9 +103,10 @@ class Table:
 
     def shift_gradients(self, distance: int) -> None:
         """Let the gradients of weights and biases go to addresses so far from where they went."""
-        for word in self._gradients:
-            if self._words[word]:
-                self._words[word] += distance
+        for end in range(_LINK * self.links + _LAYER, len(self._words) + 1, _LAYER):
+            for word in (end - 2, end - 1):
+                if self._words[word]:
+                    self._words[word] += distance
 
     def _own(self, tensor: Tensor) -> int:
         tensor = tensor.contiguous()

@@ -12,9 +12,8 @@ from ..flows import Flow
 from ..transforms.flat import Flat, links_of
 from .step import is_watched, with_transform
 
-_LARGE = (
-    2**22
-)  # parameters, above which their gradient a second time is no small thing, and layers cost no time in Python
+# Parameters above which their gradient a second time is no small thing, and layers cost no time in Python.
+_LARGE = 2**22
 
 
 class FlatParameters:

@@ -100,8 +100,10 @@ class Transform(nn.Module, ABC):
     def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Recover ``x`` from ``y``, and return it as a leaf with what ``forward`` makes of it."""
         fused = self._reverse_link(y, context)
-        if fused is not None:
-            return fused
+        return self._recover(y, context) if fused is None else fused
+
+    def _recover(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same by torch's calls."""
         with torch.no_grad():
             x = self._inverse(y, context)[0]
         x = x.detach().requires_grad_()

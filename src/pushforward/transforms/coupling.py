@@ -95,10 +95,7 @@ class Coupling(Transform):
             inverse=inverse,
         )
 
-    def _reverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        fused = self._reverse_link(y, context)
-        if fused is not None:
-            return fused
+    def _recover(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         # The elements that stay are those of x: one pass of the network serves the inverse and the way forward again.
         x = y.detach().clone().requires_grad_()
         fixed = x.index_select(-1, self.stay)

@@ -115,20 +115,21 @@ class Fixed(Transform):
     def _chain(self, x: Tensor, *, inverse: bool) -> FixedChain | None:
         if x.ndim != 2 or torch.is_grad_enabled() or not serves(x):
             return None
-        # Masks are made anew where another order is loaded.
-        facts = [parameters[name].data_ptr() for parameters, name in self._places]
-        facts += [id(layer.stairs) for layer in self._masked]
         chains = self._chains  # this one, should another thread begin anew
-        if facts != self._facts or not chains:
+        if self._look() != self._facts or not chains:
             modules = list(self.transform.modules())
             self._masked = [module for module in modules if isinstance(module, MaskedLinear)]
             tables = [module._parameters for module in modules]
             self._places = [(own, name) for own in tables for name, p in own.items() if p is not None]
-            facts = [parameters[name].data_ptr() for parameters, name in self._places]
-            self._facts = facts + [id(layer.stairs) for layer in self._masked]
+            self._facts = self._look()
             self._chains = chains = {}
         if inverse not in chains:
             with torch.inference_mode(False), torch.no_grad():  # what is made here outlives the mode
                 links = _lasting(links_of(self.transform, inverse=inverse))
                 chains[inverse] = None if links is None else FixedChain(links, self.event_shape[0])
         return chains[inverse]
+
+    def _look(self) -> list[int]:
+        """Return what tells whether weights were replaced, or masks: these are made anew where an order is loaded."""
+        weights = [parameters[name].data_ptr() for parameters, name in self._places]
+        return weights + [id(layer.stairs) for layer in self._masked]
