@@ -5,24 +5,39 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from case_parts import (
+    ANGLES,
+    BOTH,
+    BOUND,
+    CONTEXT,
+    CYLINDER,
+    FEATURES,
+    MAPS,
+    NET,
+    ON_CYLINDER,
+    Case,
+    MapCase,
+    columns,
+    normal,
+    seeded,
+    uniform,
+)
+from image_cases import IMAGE_CASES
 from pushforward.configs import MODELS, ModelConfig
 from pushforward.flows import Flow, build_flow
 from pushforward.flows.layers import autoregressive, coupling
 from pushforward.transforms import (
     ActNorm,
-    Additive,
     Affine,
     Autoregressive,
     Chain,
     CompressTails,
     Coupling,
     Elementwise,
-    ElementwiseMap,
     Inverse,
     LULinear,
     Orthogonal,
@@ -30,114 +45,12 @@ from pushforward.transforms import (
     Planar,
     Radial,
     RationalQuadraticSpline,
-    Scale,
     Sigmoid,
-    Softplus,
     Standardise,
     Support,
     Sylvester,
-    Tanh,
     Transform,
 )
-
-FEATURES = 4
-CONTEXT = 2
-ANGLES = (1, 3)
-BOUND = 3.0
-# Half a turn as a float32 flow has it, whatever it is cast to.
-HALF_TURN = float(torch.tensor(math.pi))
-NET = {"hidden": (8, 8), "activation": "tanh"}
-
-Sampler = Callable[[tuple[int, ...], torch.Generator], Tensor]
-Period = tuple[float, ...] | float
-
-
-def normal(scale: float) -> Sampler:
-    return lambda shape, g: scale * torch.randn(shape, generator=g, dtype=torch.float64)
-
-
-def uniform(low: float, high: float) -> Sampler:
-    return lambda shape, g: low + (high - low) * torch.rand(shape, generator=g, dtype=torch.float64)
-
-
-def columns(*samplers: Sampler) -> Sampler:
-    """Each element of a vector with its own sampler."""
-    return lambda shape, g: torch.stack([s(shape[:-1], g) for s in samplers], -1)
-
-
-ON_LINE = normal(2.0)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A transform and what the laws must know of it.
-
-    ``sample`` draws points of its domain; ``period`` and ``latent_period`` say modulo what each element of a point and
-    of a latent point counts (0: as it is). ``strength`` is the spread of the random parameters, which are drawn until
-    the median of |log-det| is at least 1 unless the transform keeps ``volume``. ``starts_as_identity`` holds for a
-    fresh one. ``compiles`` lists the directions that are compiled: none of a case whose parts all compile in another.
-    """
-
-    build: Callable[[], Transform]
-    sample: Sampler = ON_LINE
-    period: Period = 0.0
-    latent_period: Period = 0.0
-    strength: float = 1.0
-    volume: bool = False
-    starts_as_identity: bool = False
-    compiles: tuple[str, ...] = ()
-
-
-BOTH = ("forward", "inverse")
-
-
-@dataclass(frozen=True)
-class MapCase:
-    """An elementwise map for the elements of the given numbers, and its domain."""
-
-    build: Callable[[list[int]], ElementwiseMap]
-    sample: Sampler = ON_LINE
-    period: Period = 0.0
-    volume: bool = False
-    identity: bool = True
-    compiles: bool = True
-
-
-TAILS = ("bounded", "circular", "linear", "circular")
-
-
-def mixed_spline(elements: list[int]) -> RationalQuadraticSpline:
-    """An interval, angles and the line."""
-    bounds = [HALF_TURN if i in ANGLES else BOUND for i in elements]
-    return RationalQuadraticSpline(4, bounds, [TAILS[i] for i in elements])
-
-
-ON_CYLINDER = columns(*[uniform(-3.1, 3.1) if i in ANGLES else ON_LINE for i in range(FEATURES)])
-CYLINDER = tuple(2 * HALF_TURN if i in ANGLES else 0.0 for i in range(FEATURES))
-
-MAPS: dict[str, MapCase] = {
-    "additive": MapCase(lambda e: Additive(), volume=True),
-    "scale": MapCase(lambda e: Scale()),
-    "affine": MapCase(lambda e: Affine()),
-    "sigmoid": MapCase(lambda e: Sigmoid(), identity=False),
-    "tanh": MapCase(lambda e: Tanh(), identity=False),
-    "softplus": MapCase(lambda e: Softplus(), identity=False),
-    "spline": MapCase(lambda e: RationalQuadraticSpline(5, BOUND)),
-    "spline-bounded": MapCase(
-        lambda e: RationalQuadraticSpline(5, BOUND, "bounded"), uniform(-BOUND, BOUND), compiles=False
-    ),
-    "spline-circular": MapCase(
-        lambda e: RationalQuadraticSpline(5, BOUND, "circular"),
-        uniform(-BOUND, BOUND),
-        period=2 * BOUND,
-        compiles=False,
-    ),
-    "spline-mixed": MapCase(
-        mixed_spline,
-        columns(uniform(-BOUND, BOUND), uniform(-3.1, 3.1), ON_LINE, uniform(-3.1, 3.1)),
-        period=CYLINDER,
-    ),
-}
 
 MASK = [True, True, False, False]
 ORDER = [2, 0, 3, 1]
@@ -207,41 +120,49 @@ def composed(context: int) -> Transform:
     )
 
 
-TRANSFORMS: dict[str, Case] = map_cases() | {
-    "actnorm": Case(lambda: ActNorm(FEATURES), starts_as_identity=True, compiles=BOTH),
-    "lu-linear": Case(lambda: LULinear(FEATURES), compiles=BOTH),
-    "orthogonal": Case(lambda: Orthogonal(FEATURES, 3), volume=True, compiles=BOTH),
-    "permutation": Case(lambda: Permutation.random(FEATURES), volume=True, compiles=BOTH),
-    "planar": Case(lambda: Planar(FEATURES), normal(0.3), strength=1.5, compiles=BOTH),
-    "planar-context": Case(lambda: Planar(FEATURES, context_features=CONTEXT, hidden=(8,)), normal(0.3)),
-    "radial": Case(lambda: Radial(FEATURES), normal(1.0), strength=1.5, compiles=BOTH),
-    "radial-context": Case(
-        lambda: Radial(FEATURES, context_features=CONTEXT, hidden=(8,)), normal(1.0), strength=1.5
-    ),
-    "sylvester": Case(lambda: Sylvester(FEATURES, 1), normal(0.3), strength=2.0, compiles=BOTH),
-    "sylvester-context": Case(
-        lambda: Sylvester(FEATURES, 3, context_features=CONTEXT, hidden=(8,)), normal(0.3)
-    ),
-    "support": Case(
-        lambda: Support([None, 1.0, None, -1.0, 0.0], [None, None, 2.0, 3.0, 360.0], [False] * 4 + [True]),
-        columns(normal(2.0), uniform(1.01, 6.0), uniform(-6.0, 1.99), uniform(-0.99, 2.99), uniform(0, 360)),
-        period=(0.0, 0.0, 0.0, 0.0, 360.0),
-        latent_period=(0.0, 0.0, 0.0, 0.0, 2 * math.pi),
-        compiles=BOTH,
-    ),
-    "standardise": Case(fitted_standardise, normal(30.0), compiles=BOTH),
-    "compress-tails": Case(fitted_tails, normal(30.0), compiles=BOTH),
-    "logit": Case(lambda: Inverse(Elementwise(Sigmoid(), (3,))), uniform(0.02, 0.98)),
-    "inverse-autoregressive": Case(lambda: Inverse(masked(MAPS["affine"], CONTEXT)), strength=1.5),
-    "matrix-event": Case(lambda: Elementwise(Affine(), (2, 2), context_features=CONTEXT, hidden=(8,))),
-    "scalar-event": Case(lambda: Elementwise(RationalQuadraticSpline(5, BOUND), ()), strength=3.0),
-    "chain": Case(lambda: composed(0)),
-    "short-chain": Case(
-        lambda: Chain([Inverse(ActNorm(FEATURES)), masked(MAPS["affine"], 0)]), compiles=BOTH
-    ),
-    "chain-context": Case(lambda: composed(CONTEXT)),
-    "inverse-chain": Case(lambda: Inverse(composed(CONTEXT))),
-}
+TRANSFORMS: dict[str, Case] = (
+    map_cases()
+    | IMAGE_CASES
+    | {
+        "actnorm": Case(lambda: ActNorm(FEATURES), starts_as_identity=True, compiles=BOTH),
+        "lu-linear": Case(lambda: LULinear(FEATURES), compiles=BOTH),
+        "orthogonal": Case(lambda: Orthogonal(FEATURES, 3), volume=True, compiles=BOTH),
+        "permutation": Case(lambda: Permutation.random(FEATURES), volume=True, compiles=BOTH),
+        "planar": Case(lambda: Planar(FEATURES), normal(0.3), strength=1.5, compiles=BOTH),
+        "planar-context": Case(lambda: Planar(FEATURES, context_features=CONTEXT, hidden=(8,)), normal(0.3)),
+        "radial": Case(lambda: Radial(FEATURES), normal(1.0), strength=1.5, compiles=BOTH),
+        "radial-context": Case(
+            lambda: Radial(FEATURES, context_features=CONTEXT, hidden=(8,)), normal(1.0), strength=1.5
+        ),
+        "sylvester": Case(lambda: Sylvester(FEATURES, 1), normal(0.3), strength=2.0, compiles=BOTH),
+        "sylvester-context": Case(
+            lambda: Sylvester(FEATURES, 3, context_features=CONTEXT, hidden=(8,)), normal(0.3)
+        ),
+        "support": Case(
+            lambda: Support(
+                [None, 1.0, None, -1.0, 0.0], [None, None, 2.0, 3.0, 360.0], [False] * 4 + [True]
+            ),
+            columns(
+                normal(2.0), uniform(1.01, 6.0), uniform(-6.0, 1.99), uniform(-0.99, 2.99), uniform(0, 360)
+            ),
+            period=(0.0, 0.0, 0.0, 0.0, 360.0),
+            latent_period=(0.0, 0.0, 0.0, 0.0, 2 * math.pi),
+            compiles=BOTH,
+        ),
+        "standardise": Case(fitted_standardise, normal(30.0), compiles=BOTH),
+        "compress-tails": Case(fitted_tails, normal(30.0), compiles=BOTH),
+        "logit": Case(lambda: Inverse(Elementwise(Sigmoid(), (3,))), uniform(0.02, 0.98)),
+        "inverse-autoregressive": Case(lambda: Inverse(masked(MAPS["affine"], CONTEXT)), strength=1.5),
+        "matrix-event": Case(lambda: Elementwise(Affine(), (2, 2), context_features=CONTEXT, hidden=(8,))),
+        "scalar-event": Case(lambda: Elementwise(RationalQuadraticSpline(5, BOUND), ()), strength=3.0),
+        "chain": Case(lambda: composed(0)),
+        "short-chain": Case(
+            lambda: Chain([Inverse(ActNorm(FEATURES)), masked(MAPS["affine"], 0)]), compiles=BOTH
+        ),
+        "chain-context": Case(lambda: composed(CONTEXT)),
+        "inverse-chain": Case(lambda: Inverse(composed(CONTEXT))),
+    }
+)
 
 SIZES: dict[str, dict[str, object]] = {
     "made": {"hidden": (8, 8)},
@@ -299,10 +220,6 @@ def model_case(case: tuple[str, int, tuple[int, ...]]) -> Case:
 
 
 CASES: dict[str, Case] = TRANSFORMS | {model_id(c): model_case(c) for c in MODEL_CASES}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def randomise(module: nn.Module, strength: float, generator: torch.Generator) -> None:

@@ -71,9 +71,12 @@ def check_shapes(
         ((0,), (0,)),
     ):
         x, context = draw(*batch), contexts(*context_batch)
-        for direction in (transform.forward, transform.inverse):
+        for direction, shape in (
+            (transform.forward, transform.latent_shape),
+            (transform.inverse, transform.event_shape),
+        ):
             y, log_abs_det = direction(x, context)
-            assert y.shape == (*batch, *transform.latent_shape), f"{batch}: {tuple(y.shape)}"
+            assert y.shape == (*batch, *shape), f"{batch}: {tuple(y.shape)}"
             assert log_abs_det.shape == batch, (
                 f"log_abs_det has shape {tuple(log_abs_det.shape)}, not {batch}"
             )

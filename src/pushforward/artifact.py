@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,23 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from . import sealed
-from .configs import MODELS, ModelConfig, TableSchema, TrainingFacts, model_name
+from .configs import (
+    IMAGE_MODELS,
+    MODELS,
+    ImageModelConfig,
+    ImageSchema,
+    ModelConfig,
+    TableSchema,
+    TrainingFacts,
+    model_name,
+)
 from .errors import ArtifactError
-from .flows import Flow, table_flow
+from .flows import Flow, image_flow, table_flow
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-FORMAT = 1
+FORMAT = 2  # 1 where the flow is that of a table, so that earlier versions read it
 # A flow is built before its tensors are loaded. Measured on all models, that takes at most 2.1 times their bytes; a
 # description that needs this many times as many, and more than the small change of a tiny flow, is a lie.
 _BUDGET_TIMES = 8
@@ -40,26 +49,40 @@ _SIZED = {
 
 @dataclass(frozen=True, slots=True)
 class FittedFlow:
-    """A flow with all that is needed to use it on a table.
+    """A flow with all that is needed to use it on a table, or on images.
 
     Attributes:
-        flow: The density, in the units of the table.
+        flow: The density, in the units of the table, or of pixels.
         model: The configuration that it was built from.
-        schema: The columns, in the order of the flow's elements.
+        schema: The columns, in the order of the flow's elements; or the images.
         facts: How it was trained.
     """
 
     flow: Flow
-    model: ModelConfig
-    schema: TableSchema
+    model: ModelConfig | ImageModelConfig
+    schema: TableSchema | ImageSchema
     facts: TrainingFacts
+
+    @property
+    def table(self) -> TableSchema:
+        """The columns; raises a ``ValueError`` for a flow of images."""
+        if not isinstance(self.schema, TableSchema):
+            raise ValueError("this is a flow of images, which has no columns")
+        return self.schema
+
+    @property
+    def images(self) -> ImageSchema:
+        """The images; raises a ``ValueError`` for the flow of a table."""
+        if not isinstance(self.schema, ImageSchema):
+            raise ValueError("this is the flow of a table, not of images")
+        return self.schema
 
 
 def save(fitted: FittedFlow, path: str | Path) -> None:
     """Write a fitted flow as one safetensors file, replacing an existing one in one step or not at all.
 
-    The metadata hold, as JSON under the key ``pushforward``: the format version, model, schema, training facts, and a
-    SHA-256 over the whole file with the digest's own digits set to zero.
+    The metadata hold, as JSON under the key ``pushforward``: the format version, model, schema (or images), training
+    facts, and a SHA-256 over the whole file with the digest's own digits set to zero.
 
     Args:
         fitted: What to write.
@@ -68,10 +91,11 @@ def save(fitted: FittedFlow, path: str | Path) -> None:
     Raises:
         OutputError: A place that cannot be written.
     """
+    of_images = isinstance(fitted.schema, ImageSchema)
     metadata = {
-        "format": FORMAT,
+        "format": FORMAT if of_images else 1,
         "model": {"name": model_name(fitted.model), **asdict(fitted.model)},
-        "schema": asdict(fitted.schema),
+        "images" if of_images else "schema": asdict(fitted.schema),
         "facts": asdict(fitted.facts),
     }
     sealed.write(Path(path), fitted.flow.state_dict(), metadata, kind=sealed.FLOW)
@@ -150,23 +174,33 @@ def _elements(func: Callable[..., Any], args: tuple[Any, ...]) -> int:
 
 def _rebuild(file: sealed.Sealed) -> FittedFlow:
     """Build the flow that the metadata describe, with weights still to be loaded."""
-    unknown = sorted(file.metadata.keys() - {"format", "model", "schema", "facts", "sha256"})
+    found = file.metadata
+    unknown = sorted(found.keys() - {"format", "model", "schema", "images", "facts", "sha256"})
     if unknown:
         raise ValueError(f"unknown field {unknown[0]!r}")
-    fields = dict(file.metadata["model"])
+    if ("schema" in found) == ("images" in found):
+        raise ValueError("it must have either a schema or images")
+    fields = dict(found["model"])
     name = fields.pop("name")
-    if name not in MODELS:
+    known: dict[str, Any] = MODELS if "schema" in found else {model_name(c): c for c in IMAGE_MODELS.values()}
+    if name not in known:
         raise ValueError(f"there is no model {name!r}")
-    model: ModelConfig = _validated(MODELS[name], fields, "model")
-    schema: TableSchema = _validated(TableSchema, file.metadata["schema"], "schema")
-    facts: TrainingFacts = _validated(TrainingFacts, file.metadata["facts"], "facts")
+    model = _validated(known[name], fields, "model")
+    facts: TrainingFacts = _validated(TrainingFacts, found["facts"], "facts")
     size = sum(math.prod(shape) * file.dtypes[name].itemsize for name, shape in file.shapes.items())
+    if "images" in found:
+        images: ImageSchema = _validated(ImageSchema, found["images"], "images")
+        columns, build = images.height * images.width, partial(image_flow, model, images)
+    else:
+        schema: TableSchema = _validated(TableSchema, found["schema"], "schema")
+        columns, build = len(schema.columns), partial(table_flow, model, schema)
     # The builders' own lists grow with these; every layer has tensors, and in them a number for every column.
-    layers = max(getattr(model, "layers", 1), len(getattr(model, "hidden", ())))
-    if layers > max(len(file.shapes), _FEW) or layers * len(schema.columns) > max(size, _FEW):
+    layers = max(getattr(model, name, 1) for name in ("layers", "steps", "blocks", "scales"))
+    layers = max(layers, len(getattr(model, "hidden", ())))
+    if layers > max(len(file.shapes), _FEW) or layers * columns > max(size, _FEW):
         raise ValueError("it describes far more layers or columns than the file holds")
     with torch.random.fork_rng(devices=[]), _Budget(_BUDGET_TIMES * size + _BUDGET):
-        return FittedFlow(table_flow(model, schema), model, schema, facts)
+        return FittedFlow(build(), model, images if "images" in found else schema, facts)
 
 
 def _validated(kind: type[Any], fields: object, place: str) -> Any:

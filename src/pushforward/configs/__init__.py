@@ -1,8 +1,18 @@
 """Frozen dataclasses that describe models, training runs and tables; no torch."""
 
 from .data import DataConfig
-from .defaults import default_model, default_training
+from .defaults import default_image_model, default_image_training, default_model, default_training
 from .facts import TrainingFacts
+from .images import (
+    IMAGE_MODELS,
+    SMALL,
+    ImageGlowConfig,
+    ImageModelConfig,
+    ImageRealNVPConfig,
+    ImageSchema,
+    PixelNSFConfig,
+    model_name,
+)
 from .models import (
     MODELS,
     GlowConfig,
@@ -17,23 +27,29 @@ from .models import (
     RadialConfig,
     RealNVPConfig,
     SylvesterConfig,
-    model_name,
 )
 from .schema import ColumnSchema, TableSchema
 from .training import TrainConfig
 
 __all__ = [
+    "IMAGE_MODELS",
     "MODELS",
+    "SMALL",
     "ColumnSchema",
     "DataConfig",
     "GlowConfig",
     "IAFConfig",
+    "ImageGlowConfig",
+    "ImageModelConfig",
+    "ImageRealNVPConfig",
+    "ImageSchema",
     "MADEConfig",
     "MAFConfig",
     "ModelConfig",
     "NICEConfig",
     "NSFConfig",
     "NSFCouplingConfig",
+    "PixelNSFConfig",
     "PlanarConfig",
     "RadialConfig",
     "RealNVPConfig",
@@ -41,6 +57,8 @@ __all__ = [
     "TableSchema",
     "TrainConfig",
     "TrainingFacts",
+    "default_image_model",
+    "default_image_training",
     "default_model",
     "default_training",
     "model_name",

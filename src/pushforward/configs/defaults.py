@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .images import ImageGlowConfig, ImageModelConfig
 from .models import ModelConfig, NSFConfig
 from .training import TrainConfig
 
@@ -38,3 +39,40 @@ def default_training(rows: int, seed: int = 0) -> TrainConfig:
     steps_each = max(1, rows // batch)
     epochs = min(500, max(20, 6_000 // steps_each))
     return TrainConfig(epochs=epochs, batch_size=batch, patience=max(10, epochs // 5), seed=seed)
+
+
+def default_image_model(images: int) -> ImageModelConfig:
+    """Return the model for images: a Glow with spline couplings, smaller where images are few.
+
+    Args:
+        images: Training images.
+
+    Example:
+        >>> default_image_model(50_000).coupling
+        'spline'
+    """
+    width, steps = (32, 4) if images < 10_000 else (64, 8)
+    return ImageGlowConfig(coupling="spline", steps=steps, hidden_channels=width)
+
+
+def default_image_training(images: int, seed: int = 0) -> TrainConfig:
+    """Return the training settings for a number of images: half an hour at most, and early stopping.
+
+    Args:
+        images: Training images.
+        seed: Seed of the run.
+
+    Example:
+        >>> default_image_training(50_000).max_seconds
+        1800.0
+    """
+    batch = min(images, 32) if images < 2_000 else 64 if images < 10_000 else 128
+    epochs = min(200, max(10, 12_000 // max(1, images // batch)))
+    return TrainConfig(
+        epochs=epochs,
+        batch_size=batch,
+        patience=max(10, epochs // 5),
+        ema=0.99,
+        max_seconds=1800.0,
+        seed=seed,
+    )

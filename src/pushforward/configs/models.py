@@ -16,6 +16,7 @@ class _Model:
     """What all configurations share: values that no model can have are refused."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    _may_be_zero: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         self._check()
@@ -27,8 +28,8 @@ class _Model:
             if field.name == "hidden":
                 if not value or any(not isinstance(h, int) or h < 1 for h in value):
                     raise ValueError(f"{name}: hidden must hold widths of at least 1, got {value}")
-            elif isinstance(value, int) and value < 1:
-                raise ValueError(f"{name}: {field.name} must be at least 1, got {value}")
+            elif isinstance(value, int) and value < (least := int(field.name not in self._may_be_zero)):
+                raise ValueError(f"{name}: {field.name} must be at least {least}, got {value}")
             elif isinstance(value, float) and not 0 < value < float("inf"):
                 raise ValueError(f"{name}: {field.name} must be positive and finite, got {value}")
 
@@ -163,13 +164,3 @@ MODELS: dict[str, type[ModelConfig]] = {
     "radial": RadialConfig,
     "sylvester": SylvesterConfig,
 }
-
-
-def model_name(config: ModelConfig) -> str:
-    """Return the name under which a configuration's class stands in ``MODELS``.
-
-    Example:
-        >>> model_name(MAFConfig())
-        'maf'
-    """
-    return next(name for name, cls in MODELS.items() if type(config) is cls)

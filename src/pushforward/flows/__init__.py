@@ -4,26 +4,31 @@ from .build import build_flow
 from .compiling import compiles_well
 from .flow import Estimate, Flow
 from .glow import glow
+from .image import image_flow, multi_scale
 from .maf import iaf, made, maf
 from .nice import nice
 from .preprocess import Preprocess
 from .realnvp import realnvp
 from .residual import planar, radial, sylvester
-from .scoring import chunk_rows, score, score_each
+from .scoring import SCORE_SAMPLES, bits_per_dim, chunk_rows, score, score_each
 from .spline import nsf, nsf_coupling
 from .table import table_flow
 
 __all__ = [
+    "SCORE_SAMPLES",
     "Estimate",
     "Flow",
     "Preprocess",
+    "bits_per_dim",
     "build_flow",
     "chunk_rows",
     "compiles_well",
     "glow",
     "iaf",
+    "image_flow",
     "made",
     "maf",
+    "multi_scale",
     "nice",
     "nsf",
     "nsf_coupling",

@@ -101,6 +101,7 @@ class Flow(nn.Module):
         self.embedding, self.surjection = embedding, surjection
         self.event_shape = transform.event_shape if preprocess is None else preprocess.transform.event_shape
         taken = shapes.pop() if shapes else None
+        self._context_dims = 0 if taken is None else len(taken)
         self.context_shape = _outer_context_shape(taken, context_preprocess, embedding, context_shape)
 
     @property
@@ -301,7 +302,7 @@ class Flow(nn.Module):
         """Draw latents, one set of ``shape`` for each context also where the base ignores it."""
         context = self._enter_context(context)
         if self.base.context_shape is None and context is not None:
-            shape = (*shape, *context.shape[:-1])
+            shape = (*shape, *self._context_batch(context))
         return self.base.sample(shape, context, temperature=temperature, generator=generator), context
 
     def _encode(self, x: Tensor, *, generator: torch.Generator | None, shared: bool) -> tuple[Tensor, Tensor]:
@@ -331,8 +332,9 @@ class Flow(nn.Module):
         """Expand model points over the contexts."""
         if context is None:
             return z
-        event = len(self.transform.event_shape)
-        batch, context_batch = z.shape[: z.ndim - event], context.shape[:-1]
+        # A latent may have another number of dimensions than a point.
+        event = len(self.transform.latent_shape if name == "latent" else self.transform.event_shape)
+        batch, context_batch = z.shape[: z.ndim - event], self._context_batch(context)
         try:
             batch = torch.broadcast_shapes(batch, context_batch)
         except RuntimeError:
@@ -340,6 +342,10 @@ class Flow(nn.Module):
                 f"context batch shape {tuple(context_batch)} must broadcast with that of {name}, {tuple(batch)}"
             ) from None
         return z.expand(*batch, *z.shape[z.ndim - event :])
+
+    def _context_batch(self, context: Tensor) -> torch.Size:
+        """Return the batch shape of an embedded context."""
+        return context.shape[: context.ndim - self._context_dims]
 
     def _enter_context(self, context: Tensor | None) -> Tensor | None:
         if self.context_shape is None:
@@ -349,7 +355,8 @@ class Flow(nn.Module):
             check_event(self, "context", context, self.context_shape)
             context, log_abs_det = self.context_preprocess(context, like)
             # Nothing has a density given what cannot be.
-            context = context.masked_fill(log_abs_det.isneginf().unsqueeze(-1), torch.nan)
+            impossible = log_abs_det.isneginf().reshape(*log_abs_det.shape, *(1,) * len(self.context_shape))
+            context = context.masked_fill(impossible, torch.nan)
         else:
             check_context(self, context, like.dtype, "that of the flow")
         return self.embed(context)

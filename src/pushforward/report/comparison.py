@@ -65,7 +65,7 @@ def compare(
 
     from ..flows import score
 
-    schema = fitted.schema
+    schema = fitted.table
     rows = frame.height
     if rows > most_rows:
         frame = frame[np.sort(np.random.default_rng(seed).choice(rows, most_rows, replace=False))]

@@ -107,7 +107,7 @@ def _scored(fitted: FittedFlow, frame: pl.DataFrame) -> pl.DataFrame:
     from ..data import split_rows, to_matrix
     from ..flows import score
 
-    estimate = score(fitted.flow, torch.from_numpy(to_matrix(frame, fitted.schema.columns)))
+    estimate = score(fitted.flow, torch.from_numpy(to_matrix(frame, fitted.table.columns)))
     part = np.empty(frame.height, dtype="<U10")
     for name, rows in zip(
         ("training", "validation", "test"), split_rows(frame.height, seed=_SEED), strict=True
@@ -127,7 +127,7 @@ def _scored(fitted: FittedFlow, frame: pl.DataFrame) -> pl.DataFrame:
 def _drawn(fitted: FittedFlow, comparison: Comparison) -> pl.DataFrame:
     import polars as pl
 
-    return pl.DataFrame({name: comparison.drawn[:, j] for j, name in enumerate(fitted.schema.names)})
+    return pl.DataFrame({name: comparison.drawn[:, j] for j, name in enumerate(fitted.table.names)})
 
 
 def _rivals(fitted: FittedFlow, parts: list[Matrix]) -> tuple[Matrix, list[Baseline]]:
@@ -136,7 +136,7 @@ def _rivals(fitted: FittedFlow, parts: list[Matrix]) -> tuple[Matrix, list[Basel
 
     from ..surjections import Dequantise
 
-    noise = Dequantise([column.step or 0.0 for column in fitted.schema.columns])
+    noise = Dequantise([column.step or 0.0 for column in fitted.table.columns])
     generator = torch.Generator().manual_seed(_NOISE_SEED)
     train, valid, test = (
         noise.encode(torch.from_numpy(part), generator=generator)[0].numpy() for part in parts
@@ -172,7 +172,7 @@ def explain(fitted: FittedFlow, x: Matrix, row: int) -> list[_Reason]:
 
     from ..flows import score
 
-    names = fitted.schema.names
+    names = fitted.table.names
     trials = np.tile(x[row], (len(names), _CANDIDATES + 1, 1))
     for j in range(len(names)):
         places = np.linspace(0, len(x) - 1, _CANDIDATES).round().astype(int)
@@ -194,7 +194,7 @@ def _section(
     comparison: Comparison,
     against: Table,
 ) -> Section:
-    facts, config, schema = fitted.facts, fitted.facts.config, fitted.schema
+    facts, config, schema = fitted.facts, fitted.facts.config, fitted.table
     lead = (
         f"{frame.height} wines with {len(schema.names)} measurements each, written to a CSV file and read back: the "
         "path that a table of your own takes with pushforward fit, score, sample and plot. Every row gets a "
@@ -260,7 +260,7 @@ def _section(
 def _anomalies(fitted: FittedFlow, frame: pl.DataFrame, scores: pl.DataFrame) -> Table:
     from ..data import to_matrix
 
-    x, rows = to_matrix(frame, fitted.schema.columns), []
+    x, rows = to_matrix(frame, fitted.table.columns), []
     for row, log_prob, part in scores.sort("log_prob").head(_LISTED).select("row", "log_prob", "part").rows():
         reasons = [
             f"{r.column} {r.value:g} (usual {r.usual:.4g}: {number(r.gain, '+.1f')})"

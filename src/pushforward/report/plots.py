@@ -59,7 +59,7 @@ def fit_figure(fitted: FittedFlow, comparison: Comparison, theme: Theme = LIGHT)
     """Return the figure that ``plot_fit`` writes."""
     facts, columns = fitted.facts, len(comparison.names)
     shown = most_dependent(comparison.real, _MOST_COLUMNS)
-    with_map = columns == 2 and not fitted.schema.context
+    with_map = columns == 2 and not fitted.table.context
     size = max(1.7 * len(shown), 4.6)  # of the corner plot, in inches
     width = 2 * size + 2 * _MARGIN if with_map else max(10.8, size + _MARGIN)
     below = size + 1.35 if columns > 1 else 0.6
@@ -78,7 +78,7 @@ def fit_figure(fitted: FittedFlow, comparison: Comparison, theme: Theme = LIGHT)
     draw_log_probs(axes[1], comparison, theme)
     if columns == 1:
         name = short(comparison.names[0], 30)
-        draw_marginal(axes[2], comparison, 0, theme, density=None if fitted.schema.context else fitted)
+        draw_marginal(axes[2], comparison, 0, theme, density=None if fitted.table.context else fitted)
         dress(axes[2], theme, title=f"Density of {name}", x=name)
         axes[2].set_ylim(0, 1.25 * axes[2].get_ylim()[1])
         legend(axes[2], theme, loc="upper left")

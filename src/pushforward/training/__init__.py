@@ -1,6 +1,7 @@
 """From data to a fitted flow."""
 
 from .checkpoints import Checkpoints
+from .images import ImageSplit, fit_image_split, fit_images, points_of, split_images
 from .loop import EpochRecord, TrainResult, train
 from .points import Points
 from .step import TrainStep
@@ -9,12 +10,17 @@ from .table import TableSplit, fit, fit_split, split_table
 __all__ = [
     "Checkpoints",
     "EpochRecord",
+    "ImageSplit",
     "Points",
     "TableSplit",
     "TrainResult",
     "TrainStep",
     "fit",
+    "fit_image_split",
+    "fit_images",
     "fit_split",
+    "points_of",
+    "split_images",
     "split_table",
     "train",
 ]

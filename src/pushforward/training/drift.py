@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..flows import Flow
-from ..transforms.recomputed import Recomputed
+from ..transforms.recomputed import recomputed
 from ..transforms.walk import named, walk
 from .step import with_transform
 
@@ -17,7 +17,7 @@ def with_constant_memory(flow: Flow) -> Flow:
     Args:
         flow: The flow.
     """
-    return with_transform(flow, Recomputed(flow.transform))
+    return with_transform(flow, recomputed(flow.transform))
 
 
 def find_drift(flow: Flow, z: Tensor, context: Tensor | None = None) -> str | None:

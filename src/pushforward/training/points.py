@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..flows import Flow
+
+_MOST_IMAGES = 20_000  # that a preprocess is fitted to
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,20 @@ class Points:
 
     def first(self, count: int) -> Points:
         """Return the first points."""
+        return self.take(slice(count))
+
+    def take(self, places: Tensor | slice) -> Points:
+        """Return the points at some places."""
         context, weights, rows = (
-            None if t is None else t[:count] for t in (self.context, self.weights, self.rows)
+            None if t is None else t[places] for t in (self.context, self.weights, self.rows)
         )
-        return Points(self.x[:count], context, weights, rows)
+        return Points(self.x[places], context, weights, rows)
+
+    def spread(self, count: int) -> Points:
+        """Return so many of the points, at even distances; all where there are fewer."""
+        if len(self) <= count:
+            return self
+        return self.take(torch.linspace(0, len(self) - 1, count).long())
 
     def row(self, place: int) -> int:
         """Return which row of the table a point is, counted from 1."""
@@ -69,25 +81,29 @@ class Batch:
         context: Preprocessed contexts, ``(n, *context)``, or None.
         weights: Weights, ``(n,)``, or None.
         places: Which of the ``Points`` each is, ``(n,)``, on the CPU.
+        log_abs_det: The mean log-determinant of getting there, of these or of more points.
     """
 
     z: Tensor
     context: Tensor | None
     weights: Tensor | None
     places: Tensor
+    log_abs_det: float = 0.0
 
     def __len__(self) -> int:
         return len(self.z)
 
     def __getitem__(self, rows: slice) -> Batch:
-        return Batch(*(None if t is None else t[rows] for t in self._tensors()))  # type: ignore[arg-type]
+        z, context, weights, places = (None if t is None else t[rows] for t in self._tensors())
+        assert z is not None and places is not None
+        return Batch(z, context, weights, places, self.log_abs_det)
 
     def shuffled(self, order: Tensor) -> Batch:
         """Return the rows in another order."""
         on_device = order.to(self.z.device)
         z, context, weights = (None if t is None else t[on_device] for t in self._tensors()[:3])
         assert z is not None
-        return Batch(z, context, weights, self.places[order])
+        return Batch(z, context, weights, self.places[order], self.log_abs_det)
 
     def pieces(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Yield the rows in at most ``count`` pieces, each with its share of the weight."""
@@ -103,15 +119,7 @@ class Batch:
         return self.z, self.context, self.weights, self.places
 
 
-@dataclass(frozen=True, slots=True)
-class Preprocessed:
-    """All points in the model's space, and the mean log-determinant of getting there."""
-
-    points: Batch
-    log_abs_det: float
-
-
-def preprocess(flow: Flow, points: Points, generator: torch.Generator) -> Preprocessed:
+def preprocess(flow: Flow, points: Points, generator: torch.Generator) -> Batch:
     """Bring points to the model's space, discrete elements with fresh noise.
 
     Args:
@@ -136,11 +144,35 @@ def preprocess(flow: Flow, points: Points, generator: torch.Generator) -> Prepro
                 if flow.context_preprocess is None
                 else flow.context_preprocess(context, like)[0]
             )
-    return Preprocessed(Batch(z, context, weights, torch.arange(len(z))), float(mean))
+    return Batch(z, context, weights, torch.arange(len(z)), float(mean))
+
+
+def are_large(flow: Flow) -> bool:
+    """Return whether points are so large that they are preprocessed batch by batch: images."""
+    return len(flow.event_shape) > 1
+
+
+def large_batches(flow: Flow, points: Points, generator: torch.Generator) -> Callable[[slice], Batch]:
+    """Return what preprocesses some of the points, shuffled, when it is asked for them.
+
+    A batch has noise of its own, so that a resumed epoch need not draw that of the batches before.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    order = torch.randperm(len(points), generator=generator)
+
+    def batch_of(rows: slice) -> Batch:
+        places = order[rows]
+        noise = torch.Generator().manual_seed(seed + int(rows.start))
+        return replace(preprocess(flow, points.take(places), noise), places=places)
+
+    return batch_of
 
 
 def fit_preprocess(flow: Flow, points: Points, generator: torch.Generator) -> None:
     """Fit the flow's preprocess and its data-dependent parameters to the training points."""
+    few = 4096
+    if are_large(flow):
+        points, few = points.spread(_MOST_IMAGES), 512
     with torch.no_grad():
         if flow.preprocess is not None:
             x = points.x.double()
@@ -149,5 +181,5 @@ def fit_preprocess(flow: Flow, points: Points, generator: torch.Generator) -> No
             flow.preprocess.transform.initialize(x)
         if flow.context_preprocess is not None and points.context is not None:
             flow.context_preprocess.transform.initialize(points.context.double())
-        some = preprocess(flow, points, generator).points[:4096]
+        some = preprocess(flow, points.spread(few) if are_large(flow) else points, generator)[:few]
         flow.initialize(some.z, some.context)

@@ -25,7 +25,7 @@ from .environment import library_versions
 from .flat import FlatParameters, with_flat_weights
 from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
 from .notes import tell
-from .points import Batch, Points, Preprocessed, fit_preprocess, preprocess
+from .points import Batch, Points, are_large, fit_preprocess, large_batches, preprocess
 from .schedule import Schedule
 from .step import TrainStep
 
@@ -89,7 +89,7 @@ class Run:
         )
         self._average = Average(self._flat.vectors, config.ema)
         self._valid = self._preprocessed_valid()
-        self._ready: Preprocessed | None = None
+        self._ready: Batch | None = None
         self._epoch_state = self._generator.get_state()
         self._best: dict[str, Tensor] | None = None
         self._loss_sum = torch.zeros((), device=flow.base.device)
@@ -101,7 +101,7 @@ class Run:
         self.train_curve: list[float] = []
         self.valid_curve: list[float] = []
         self.notes: list[str] = []
-        self._last_skip = ""
+        self._shift_sum, self._last_skip = 0.0, ""
         self._drift: str | None = None
         self.compilation = Compilation(
             flow, self._flat.vectors, self._optimiser, self._average, config=config, note=self._note
@@ -112,15 +112,23 @@ class Run:
     def batches(self) -> Iterator[Batch]:
         """Yield what is left of the epoch: one shuffle, then views; a last short batch waits for the next shuffle."""
         self._epoch_state = self._generator.get_state()
-        if self._ready is None or self.flow.surjection is not None:
-            self._ready = preprocess(self.flow, self.train_points, self._generator)
-        order = torch.randperm(len(self.train_points), generator=self._generator)
-        shuffled, size = self._ready.points.shuffled(order), self.config.batch_size
+        large = are_large(self.flow)
+        batch_of = (
+            large_batches(self.flow, self.train_points, self._generator) if large else self._ready_batches()
+        )
+        size = self.config.batch_size
         while self._batch < self._steps_each and not self._enough():
-            batch = shuffled[self._batch * size : (self._batch + 1) * size]
+            batch = batch_of(slice(self._batch * size, (self._batch + 1) * size))
             if self._drifts(batch):
                 break
             yield batch
+
+    def _ready_batches(self) -> Callable[[slice], Batch]:
+        """Preprocess all points, with fresh noise where there is any, and return what gives some of them, shuffled."""
+        if self._ready is None or self.flow.surjection is not None:
+            self._ready = preprocess(self.flow, self.train_points, self._generator)
+        order = torch.randperm(len(self.train_points), generator=self._generator)
+        return self._ready.shuffled(order).__getitem__
 
     def step(self, batch: Batch) -> None:
         """Move the weights by one batch, or skip it where its loss or gradient is not finite."""
@@ -128,6 +136,7 @@ class Run:
         loss, norm = self._move(batch, rate)
         if bool(torch.isfinite(norm + loss)):
             self._loss_sum += loss
+            self._shift_sum += batch.log_abs_det
             self._counted += 1
         else:
             self._skip(batch, bool(torch.isfinite(loss)), rate / 2)
@@ -154,14 +163,13 @@ class Run:
         Args:
             asked: Called between pieces of the work; what it raises leaves the state as at the end of the last step.
         """
-        assert self._ready is not None
         with self._average.applied():
             valid_loss = self._validate(asked)
             if valid_loss < self.best_loss and self.schedule.steps > self._skipped:
                 best = deepcopy(self.flow.state_dict())
                 self._best, self.best_loss, self.best_epoch = best, valid_loss, self.epoch
-        mean = float(self._loss_sum) / self._counted if self._counted else math.inf
-        self.train_curve.append(mean - self._ready.log_abs_det)
+        count = self._counted
+        self.train_curve.append((float(self._loss_sum) - self._shift_sum) / count if count else math.inf)
         self.valid_curve.append(valid_loss)
         if self._skipped > _MOST_SKIPPED_STEPS:
             self.stopped = "diverged"
@@ -175,7 +183,7 @@ class Run:
             self.stopped = "patience"
         elif self.epoch == self.config.epochs:
             self.stopped = "epochs"
-        self.epoch, self._batch, self._counted = self.epoch + 1, 0, 0
+        self.epoch, self._batch, self._counted, self._shift_sum = self.epoch + 1, 0, 0, 0.0
         self._loss_sum = torch.zeros_like(self._loss_sum)
 
     def finish(self) -> None:
@@ -236,7 +244,7 @@ class Run:
 
     def fit_pieces(self) -> None:
         """Cut the batches if their gradients would not fit into the memory that there is."""
-        some = preprocess(self.flow, self.train_points.first(128), torch.Generator().manual_seed(0)).points
+        some = preprocess(self.flow, self.train_points.first(128), torch.Generator().manual_seed(0))
         if len(some) < 2:
             return
         try:
@@ -286,7 +294,7 @@ class Run:
 
     def _validate(self, asked: Callable[[], None]) -> float:
         """Return the mean negative log-likelihood in the units of the data; infinite where it is not a number."""
-        total, weight, points = 0.0, 0.0, self._valid.points
+        total, weight, points = 0.0, 0.0, self._valid
         most = chunk_rows(self.flow)
         with torch.no_grad():
             for start in range(0, len(points), most):
@@ -300,7 +308,7 @@ class Run:
         loss = total / weight - self._valid.log_abs_det
         return loss if math.isfinite(loss) else math.inf
 
-    def _preprocessed_valid(self) -> Preprocessed:
+    def _preprocessed_valid(self) -> Batch:
         return preprocess(self.flow, self.valid_points, torch.Generator().manual_seed(self.config.seed))
 
     def _note(self, text: str) -> None:
@@ -330,6 +338,7 @@ class Run:
             "steps": self.schedule.steps,
             "seconds": self.schedule.seconds(),
             "counted": self._counted,
+            "shift_sum": self._shift_sum,
             "skipped": self._skipped,
             "pieces": self._pieces,
             "compiled": self.compilation.begun,
@@ -370,6 +379,7 @@ class Run:
             self._generator.set_state(self._epoch_state)
             self.schedule.resume(p["steps"], p["seconds"])
             self.epoch, self._batch, self._counted = p["epoch"], p["batch"], p["counted"]
+            self._shift_sum = p["shift_sum"]
             self._skipped, self._pieces = p["skipped"], p["pieces"]
             self._average.updates, self.best_epoch = p["averaged"], p["best_epoch"]
             self.best_loss, self.stopped = p["best_loss"], p["stopped"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -64,5 +65,7 @@ def with_transform(flow: Flow, transform: Transform) -> Flow:
 
 def threads_for(flow: Flow, config: TrainConfig) -> int:
     """Return on how many threads to train: on one where a second gains next to nothing, else on torch's number."""
-    small = sum(p.numel() for p in flow.parameters()) * config.batch_size < _ONE_THREAD_WORK
+    # The weights of an image's networks are used at every pixel.
+    uses = config.batch_size * (prod(flow.event_shape[1:]) if len(flow.event_shape) > 1 else 1)
+    small = sum(p.numel() for p in flow.parameters()) * uses < _ONE_THREAD_WORK
     return 1 if small else torch.get_num_threads()

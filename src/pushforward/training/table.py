@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,19 +17,17 @@ from ..configs import (
     ModelConfig,
     TableSchema,
     TrainConfig,
-    TrainingFacts,
     default_model,
     default_training,
-    model_name,
 )
 from ..data import check_fittable, degeneracies, infer_schema, split_rows, to_matrix
 from ..errors import DataError
-from ..flows import Estimate, score, table_flow
+from ..flows import table_flow
 from .checkpoints import Checkpoints, finished_run
-from .environment import library_versions
-from .loop import EpochRecord, TrainResult, train
+from .loop import EpochRecord, TrainResult
 from .notes import tell
 from .points import Points
+from .record import train_and_record
 
 if TYPE_CHECKING:
     import polars as pl
@@ -235,58 +233,19 @@ def fit_split(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = table_flow(model, split.schema)
-    result = train(
+    return train_and_record(
         flow,
-        split.train,
-        split.valid,
-        training,
+        (split.train, split.valid, split.test),
+        model=model,
+        schema=split.schema,
+        training=training,
+        source="" if source is None else Path(source).name,
+        notes=notes,
         checkpoints=checkpoints,
-        identity={"model": {"name": model_name(model), **asdict(model)}, "schema": asdict(split.schema)},
         on_epoch=on_epoch,
         on_note=on_note,
+        on_trained=on_trained,
     )
-    if on_trained is not None:
-        on_trained(result)
-    parts = [score(flow, part.x, part.context) for part in (split.train, split.valid, split.test)]
-    lost = _without_density(zip(parts, (split.train, split.valid, split.test), strict=True))
-    for note in lost:
-        tell(note, on_note, stacklevel=4)
-    means = [
-        _mean(e.value, p.weights) for e, p in zip(parts, (split.train, split.valid, split.test), strict=True)
-    ]
-    facts = TrainingFacts(
-        source="" if source is None else Path(source).name,
-        train_rows=rows,
-        valid_rows=len(split.valid),
-        test_rows=len(split.test),
-        train_log_prob=means[0],
-        valid_log_prob=means[1],
-        test_log_prob=means[2],
-        kind=parts[0].kind,
-        train_curve=tuple(result.train_curve),
-        valid_curve=tuple(result.valid_curve),
-        best_epoch=result.best_epoch,
-        stopped=result.stopped,
-        seconds=result.seconds,
-        config=training,
-        versions=library_versions(),
-        notes=(*notes, *result.notes, *lost),
-    )
-    return FittedFlow(flow, model, split.schema, facts)
-
-
-def _without_density(scored: Iterable[tuple[Estimate, Points]]) -> list[str]:
-    """Say how many rows have no finite log-density, for each of training, validation and test rows."""
-    found = []
-    for (estimate, points), name in zip(scored, ("training", "validation", "test"), strict=True):
-        bad = (~torch.isfinite(estimate.value)).nonzero().flatten()
-        if len(bad):
-            found.append(
-                f"{len(bad)} of the {name} rows have no finite log-density, the first of them row "
-                f"{points.row(int(bad[0]))}: they lie too far from the others for the arithmetic of the model, and the "
-                "mean is not a number because of them. Leave them out, or look at their values."
-            )
-    return found
 
 
 def _used(points: Points) -> Points:
@@ -327,8 +286,3 @@ def _take(points: Points, rows: Rows) -> Points:
         None if weights is None else weights[index],
         index + 1 if points.rows is None else points.rows[index],
     )
-
-
-def _mean(values: torch.Tensor, weights: torch.Tensor | None) -> float:
-    values = values.double()
-    return float(values.mean() if weights is None else (weights * values).sum() / weights.sum())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .base import Transform
+from .base import Shape, Transform
 from .elementwise import check_bound, limit
 from .precision import full_precision
 
@@ -60,11 +61,17 @@ class LULinear(Transform):
 
     ``P`` is a fixed permutation, ``L`` lower triangular with unit diagonal, ``U`` upper triangular with diagonal
     :math:`\pm e^{s}`, :math:`s = B\tanh(\tilde s/B)`, so :math:`\log|\det W| = \sum_i s_i` costs nothing, the matrix
-    can never become singular, and the inverse is two triangular solves. It starts as a random rotation.
+    can never become singular, and the inverse is two triangular solves. It starts as a random rotation, or as a random
+    permutation.
+
+    With a ``size`` it is the invertible 1x1 convolution of Glow: the same map of the channels at each pixel, with the
+    log-determinant times the number of pixels. Its inverse matrix is then computed once a call, not for each image.
 
     Args:
-        features: Number of elements ``D``.
+        features: Number of elements ``D``, or of channels.
         bound: Largest :math:`|s|`.
+        size: Rows and columns of an image; (): points are vectors.
+        rotate: Start as a random rotation; otherwise as a random permutation, which leaves elements unmixed.
 
     References:
         Kingma & Dhariwal, Glow, 2018, eq. 10-11. https://arxiv.org/abs/1807.03039
@@ -82,10 +89,12 @@ class LULinear(Transform):
     permutation: Tensor
     sign: Tensor
 
-    def __init__(self, features: int, bound: float = 5.0) -> None:
-        super().__init__((features,))
-        rotation, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
-        p, lower, upper = torch.linalg.lu(rotation)
+    def __init__(self, features: int, bound: float = 5.0, *, size: Shape = (), rotate: bool = True) -> None:
+        super().__init__((features, *size))
+        start = torch.eye(features, dtype=torch.float64)[torch.randperm(features)]
+        if rotate:
+            start, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
+        p, lower, upper = torch.linalg.lu(start)
         diagonal = upper.diagonal()
         dtype = torch.get_default_dtype()
         self.bound = check_bound(bound)
@@ -109,15 +118,35 @@ class LULinear(Transform):
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         lower, upper, log_abs_det = self._factors()
         weight = (lower @ upper).index_select(0, self.permutation)
-        return nn.functional.linear(x, weight, self.shift), log_abs_det.expand(x.shape[:-1])
+        dim = -len(self.event_shape)
+        y = nn.functional.linear(x.movedim(dim, -1), weight, self.shift).movedim(-1, dim)
+        return y, self._over_pixels(log_abs_det, x)
 
     @full_precision
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         lower, upper, log_abs_det = self._factors()
-        rows = (y - self.shift).index_select(-1, torch.argsort(self.permutation)).reshape(-1, y.shape[-1])
-        x = torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False, unitriangular=True)
-        x = torch.linalg.solve_triangular(upper.mT, x, upper=False, left=False)
-        return x.reshape(y.shape), -log_abs_det.expand(y.shape[:-1])
+        dim = -len(self.event_shape)
+        rows = y.movedim(dim, -1) - self.shift
+        order = torch.argsort(self.permutation)
+        if dim == -1:
+            x = _solve(lower, upper, rows.index_select(-1, order).reshape(-1, rows.shape[-1])).reshape(
+                y.shape
+            )
+        else:
+            identity = torch.eye(len(order), dtype=y.dtype, device=y.device)
+            x = (rows @ _solve(lower, upper, identity.index_select(-1, order))).movedim(-1, dim)
+        return x, -self._over_pixels(log_abs_det, y)
+
+    def _over_pixels(self, log_abs_det: Tensor, x: Tensor) -> Tensor:
+        pixels = math.prod(self.event_shape[1:])
+        return (pixels * log_abs_det).expand(x.shape[: x.ndim - len(self.event_shape)])
+
+
+def _solve(lower: Tensor, upper: Tensor, rows: Tensor) -> Tensor:
+    """Return ``x`` for rows :math:`L U x`."""
+    half = torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False, unitriangular=True)
+    x: Tensor = torch.linalg.solve_triangular(upper.mT, half, upper=False, left=False)
+    return x
 
 
 class Orthogonal(Transform):

@@ -9,7 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from .base import Inverse, Transform
+from .chain import Chain
+from .spatial import MultiScale
 from .walk import walk
+
+
+def recomputed(transform: Transform) -> Transform:
+    """Return the same map, of the same layers, with constant memory: ``Recomputed``, in several scales each by itself.
+
+    Between two scales the points are kept.
+
+    Example:
+        >>> from pushforward.transforms import Chain, MultiScale, Permutation, Squeeze
+        >>> [type(t).__name__ for t in recomputed(Chain([MultiScale([Squeeze((1, 2, 2))]), Permutation([0, 1, 2, 3])]))]
+        ['MultiScale', 'Recomputed']
+    """
+    if isinstance(transform, MultiScale):
+        return MultiScale([recomputed(transform.scale(i)) for i in range(len(transform.scales))])
+    if not (isinstance(transform, Chain) and any(isinstance(part, MultiScale) for part in transform)):
+        return Recomputed(transform)
+    parts: list[Transform] = []
+    for several, group in groupby(transform, lambda part: isinstance(part, MultiScale)):
+        run = list(group)
+        parts += map(recomputed, run) if several else [Recomputed(Chain(run))]
+    return Chain(parts)
 
 
 class Recomputed(Transform):
