@@ -66,8 +66,8 @@ def default_image_training(images: int, seed: int = 0) -> TrainConfig:
         >>> default_image_training(50_000).max_seconds
         1800.0
     """
-    batch = min(images, 32) if images < 2_000 else 64 if images < 10_000 else 128
-    epochs = min(200, max(10, 12_000 // max(1, images // batch)))
+    batch = min(images, 32) if images < 2_000 else 64
+    epochs = min(200, max(10, 30_000 // max(1, images // batch)))
     return TrainConfig(
         epochs=epochs,
         batch_size=batch,

@@ -194,7 +194,8 @@ def _glow_step(model: ImageGlowConfig, shape: Shape, context_shape: Shape | None
     mask = [i < stay for i in range(channels)]
     return [
         ActNorm(channels, size=size),
-        LULinear(channels, size=size),
+        # A spline bends along the axes: there pixels stay unmixed at first, in turn those that move.
+        LULinear(channels, size=size, rotate=not spline),
         Coupling(mask, moves, network, context_shape=context_shape, size=size),
     ]
 

@@ -32,7 +32,10 @@ def evenly_spaced(parameters: Tensor) -> Tensor:
     if parameters.ndim > 2 and parameters.shape[-2] == 1:
         # One element of many points, as an autoregressive inverse finds it.
         parameters = parameters.squeeze(-2)
-    return parameters if parameters.ndim == 2 and parameters.stride(0) > 0 else parameters.contiguous()
+    if parameters.ndim == 2 and parameters.stride(0) > 0:
+        return parameters
+    # As a matrix: what counts as contiguous may have any stride where there is one entry.
+    return parameters.reshape(-1, parameters.shape[-1]).contiguous()
 
 
 def followed(*gradients: Tensor) -> bool:

@@ -265,6 +265,15 @@ class Elementwise(Transform):
             else None
         )
 
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Set the scales of ``Scale`` such that the batch leaves with variance 1; only map under others."""
+        if isinstance(self.map, Scale) and self.source is not None:
+            with torch.no_grad():
+                spread = x.std(0, correction=0).flatten().clamp(min=torch.finfo(x.dtype).eps)
+                share = (-spread.log() / self.map.bound).clamp(-0.99, 0.99)
+                self.source.value.copy_(self.map.bound * torch.atanh(share))
+        return super().initialize(x, context)
+
     def _map_parameters(self, x: Tensor, context: Tensor | None) -> Tensor:
         if self.source is None:
             return x.new_zeros((*self.event_shape, 0))

@@ -126,7 +126,8 @@ class Equalise(Transform):
 
     def _cells(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what lies below the cell of each pixel, in it, and above it."""
-        pixel, level = torch.arange(cell.shape[-1], device=cell.device), cell.long()
+        # What is not a number is in no cell; it stays so by the differences that callers take.
+        pixel, level = torch.arange(cell.shape[-1], device=cell.device), cell.nan_to_num(0.0).long()
         up, down = self.frequencies.cumsum(1), self.frequencies.flip(1).cumsum(1).flip(1)
         below = nn.functional.pad(up, (1, 0))[pixel, level]
         above = nn.functional.pad(down, (0, 1))[pixel, level + 1]
