@@ -21,17 +21,22 @@ if TYPE_CHECKING:
     from .artifact import FittedFlow as FittedFlow
     from .artifact import load as load
     from .artifact import save as save
+    from .configs import IMAGE_MODELS as IMAGE_MODELS
     from .configs import MODELS as MODELS
     from .configs import ColumnSchema as ColumnSchema
     from .configs import DataConfig as DataConfig
     from .configs import GlowConfig as GlowConfig
     from .configs import IAFConfig as IAFConfig
+    from .configs import ImageGlowConfig as ImageGlowConfig
+    from .configs import ImageRealNVPConfig as ImageRealNVPConfig
+    from .configs import ImageSchema as ImageSchema
     from .configs import MADEConfig as MADEConfig
     from .configs import MAFConfig as MAFConfig
     from .configs import ModelConfig as ModelConfig
     from .configs import NICEConfig as NICEConfig
     from .configs import NSFConfig as NSFConfig
     from .configs import NSFCouplingConfig as NSFCouplingConfig
+    from .configs import PixelNSFConfig as PixelNSFConfig
     from .configs import PlanarConfig as PlanarConfig
     from .configs import RadialConfig as RadialConfig
     from .configs import RealNVPConfig as RealNVPConfig
@@ -39,30 +44,39 @@ if TYPE_CHECKING:
     from .configs import TableSchema as TableSchema
     from .configs import TrainConfig as TrainConfig
     from .configs import TrainingFacts as TrainingFacts
+    from .data import read_images as read_images
     from .data import read_table as read_table
     from .evaluate import Diagnosis as Diagnosis
     from .evaluate import diagnose as diagnose
     from .flows import Flow as Flow
+    from .flows import bits_per_dim as bits_per_dim
     from .flows import build_flow as build_flow
+    from .flows import image_flow as image_flow
     from .flows import score as score
     from .training import fit as fit
+    from .training import fit_images as fit_images
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "artifact": ("FittedFlow", "load", "save"),
     "configs": (
+        "IMAGE_MODELS",
         "MODELS",
         "ColumnSchema",
         "DataConfig",
         "GlowConfig",
         "IAFConfig",
+        "ImageGlowConfig",
+        "ImageRealNVPConfig",
+        "ImageSchema",
         "MADEConfig",
         "MAFConfig",
         "ModelConfig",
         "NICEConfig",
         "NSFConfig",
         "NSFCouplingConfig",
+        "PixelNSFConfig",
         "PlanarConfig",
         "RadialConfig",
         "RealNVPConfig",
@@ -71,10 +85,10 @@ _HOMES = {
         "TrainConfig",
         "TrainingFacts",
     ),
-    "data": ("read_table",),
+    "data": ("read_images", "read_table"),
     "evaluate": ("Diagnosis", "diagnose"),
-    "flows": ("Flow", "build_flow", "score"),
-    "training": ("fit",),
+    "flows": ("Flow", "bits_per_dim", "build_flow", "image_flow", "score"),
+    "training": ("fit", "fit_images"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -16,9 +16,13 @@ from typer.main import get_command
 
 from ..errors import PushforwardError, TerminatedError
 from .diagnose import diagnose
-from .fit import INTERRUPTED, fit
+from .edit import edit
+from .fit import fit
 from .info import info, models
+from .inpaint import inpaint
+from .latent_images import interpolate, reconstruct
 from .pictures import demo, plot
+from .runs import INTERRUPTED
 from .sample import sample
 from .score import score
 
@@ -134,8 +138,11 @@ def _pushforward(
     ] = False,
     debug: Annotated[bool, typer.Option(_DEBUG, help="Show tracebacks; may stand anywhere.")] = False,
 ) -> None:
-    """Learn a probability density from a table; score rows with it, and draw new ones."""
+    """Learn a probability density from a table or images; score with it, and draw new ones."""
 
 
-for command in (fit, score, sample, info, diagnose, plot, models, demo):
+for command in (
+    *(fit, score, sample, info, diagnose, plot, models),
+    *(reconstruct, interpolate, edit, inpaint, demo),
+):
     app.command()(command)

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..configs import ImageSchema
 from .files import check_output, check_table, load_model
+from .image_files import images_for
+from .options import UsageError
 from .pictures import FIGURES
 from .text import console, finite
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..artifact import FittedFlow
     from ..evaluate import Diagnosis
 
 BROKEN = 7
@@ -25,8 +31,8 @@ def diagnose(
     table: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[TABLE]",
-            help="Rows with the columns it was fitted on; without them the checks that need data are left out.",
+            metavar="[TABLE|IMAGES]",
+            help="What it was fitted to, or others of its kind; without them the checks that need data are left out.",
             show_default=False,
         ),
     ] = None,
@@ -42,6 +48,10 @@ def diagnose(
         int, typer.Option("-n", "--rows", min=2, metavar="N", help="Look at no more rows of each kind.")
     ] = 1000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Equal seeds give equal results.")] = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labels of images, for a model that is given the class."),
+    ] = None,
 ) -> None:
     """Check whether a density can be trusted.
 
@@ -54,18 +64,7 @@ def diagnose(
     out = console(stderr=True)
     with out.status(f"Reading {model}") as status:
         fitted = load_model(model)
-        import torch
-
-        x = context = None
-        if table is not None:
-            check_table(table)
-            from ..data import read_table, to_matrix
-
-            schema = fitted.schema
-            frame = read_table(table, [*schema.names, *schema.context_names])
-            x = torch.from_numpy(to_matrix(frame, schema.columns, source=table))
-            if schema.context:
-                context = torch.from_numpy(to_matrix(frame, schema.context, source=table))
+        x, context = _data(fitted, model, table, labels)
         status.update("Measuring")
         from ..evaluate import diagnose as examine
 
@@ -82,6 +81,33 @@ def diagnose(
         out.print(f"Saved {output}.", soft_wrap=True)
     if diagnosis.verdict == "broken":
         raise typer.Exit(BROKEN)
+
+
+def _data(
+    fitted: FittedFlow, model: Path, data: Path | None, labels: Path | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the rows or images to look at, with what is given of them."""
+    if labels is not None and (data is None or not isinstance(fitted.schema, ImageSchema)):
+        why = f"{model} is the flow of a table" if data is not None else "none were given"
+        raise UsageError(f"--labels: is for images, and {why}")
+    if data is None:
+        return None, None
+    if isinstance(fitted.schema, ImageSchema):
+        from .picked_images import points_for
+
+        points = points_for(fitted, images_for(fitted, data, labels=labels), data)
+        return points.x, points.context
+    import torch
+
+    from ..data import read_table, to_matrix
+
+    check_table(data)
+    schema = fitted.table
+    frame = read_table(data, [*schema.names, *schema.context_names])
+    x = torch.from_numpy(to_matrix(frame, schema.columns, source=data))
+    if not schema.context:
+        return x, None
+    return x, torch.from_numpy(to_matrix(frame, schema.context, source=data))
 
 
 def _document(diagnosis: Diagnosis, model: Path) -> dict[str, Any]:

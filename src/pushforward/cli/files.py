@@ -55,11 +55,19 @@ def load_model(path: Path) -> FittedFlow:
 
 
 def check_table(path: Path) -> None:
-    """Check that a table is not a saved flow; all else is checked by who reads it.
+    """Check that a table is no saved flow and no images; all else is checked by who reads it.
 
     Raises:
-        DataError: It is one.
+        DataError: It is one of these.
     """
+    from ..data import holds_images
+
+    if holds_images(path):
+        raise DataError(
+            "holds images, not a table",
+            source=path,
+            remedy="Give a table of rows: CSV, TSV, Parquet, .npy or .npz.",
+        )
     if not path.is_file():
         return
     with path.open("rb") as file:

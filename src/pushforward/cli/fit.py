@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..configs import (
-    MODELS,
-    DataConfig,
-    ModelConfig,
-    TrainConfig,
-    default_model,
-    default_training,
-    model_name,
-)
-from ..errors import OutputError, TrainingError
+from ..configs import DataConfig, TrainConfig, default_model, default_training
 from .files import check_output, check_table
-from .options import UsageError, circles, duration, ends, names
+from .fit_images import ImageOptions, fit_images, is_of_images, refuse_table_options
+from .options import circles, duration, ends, names
 from .progress import TrainingProgress
-from .settings import Settings, check_model, read_settings
-from .signals import ended_by_sigterm
-from .text import clock, console, counted, listing, model_line, size, stop_reason, support
+from .runs import Places, check_model_path, chosen, fit_and_save, note, report_end
+from .settings import ModelChoice, Settings, read_settings
+from .text import counted, listing, model_line, support
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,13 +25,16 @@ if TYPE_CHECKING:
     from ..artifact import FittedFlow
     from ..training import Checkpoints, TableSplit
 
-INTERRUPTED = 130
-
 
 def fit(
     table: Annotated[
         Path,
-        typer.Argument(metavar="TABLE", help="CSV, TSV, Parquet, .npy or .npz.", show_default=False),
+        typer.Argument(
+            metavar="TABLE|IMAGES",
+            help="CSV, TSV, Parquet, .npy or .npz; or images: a folder of pictures, an IDX file, .npy or .npz, or "
+            "mnist, fashion-mnist, cifar10 or digits.",
+            show_default=False,
+        ),
     ],
     *,
     output: Annotated[
@@ -48,12 +42,17 @@ def fit(
         typer.Option("-o", "--output", metavar="FILE", help="The model file to write.", show_default=False),
     ],
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="As `pushforward models` lists them; nsf by default.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="As `pushforward models` lists them; nsf by default, glow for images."
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most passes over the training rows.")
+        int | None, typer.Option(metavar="N", min=1, help="Most passes over the training data.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Rows in a step.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Rows or images in a step.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(metavar="RATE", help="Peak of the schedule.")] = None,
     max_time: Annotated[
         str | None, typer.Option(metavar="TIME", help="Time budget: 90s, 10m, 1h30m.")
@@ -83,6 +82,25 @@ def fit(
         list[str] | None,
         typer.Option(metavar="COL=LOW:HIGH", help="A column on a circle, as angle=0:360. Repeatable."),
     ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Of images: class; top, bottom, left or right half; or small. Model the rest given this.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Labels of images that have none by themselves.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Bring all images to this height and width.")
+    ] = None,
+    pixels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MAP", help="How pixels come to the line: equalise, by default, logit or scale."
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="TOML with tables [model], [training], [data]; options win."),
@@ -101,16 +119,15 @@ def fit(
         ),
     ] = None,
 ) -> None:
-    """Learn the density of a table.
+    """Learn the density of a table, or of images.
 
-    A tenth of the rows chooses the best epoch and another is kept for the final test. Columns whose values repeat,
-    as integers do, are dequantised. Ctrl-C keeps the best model so far. A run that was killed goes on with the same
-    command and --resume, as if nothing had happened.
+    A tenth of the rows or images chooses the best epoch; another, or the official test images of a set, is kept for
+    the final test. Columns whose values repeat, as integers do, are dequantised, and so are pixels. Ctrl-C keeps the
+    best model so far. A run that was killed goes on with the same command and --resume, as if nothing had happened.
     """
-    _check_model_path(output)
-    check_output(output, [table, valid, config])
-    settings = Settings() if config is None else read_settings(config)
-    training = settings.training | _given(
+    check_model_path(output)
+    places = Places(output, checkpoint, checkpoint_every, resume)
+    run = chosen(
         {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -119,104 +136,31 @@ def fit(
             "seed": seed,
         }
     )
+    of_table = {
+        "condition": None if condition is None else names(condition),
+        "drop": None if drop is None else names(drop),
+        "weights": weights,
+        "group": group,
+        "bounds": None if bounds is None else ends("--bounds", bounds),
+        "periodic": None if periodic is None else circles(periodic),
+    }
+    of_images = ImageOptions(given, labels, size, pixels)
+    if is_of_images(table):
+        refuse_table_options(table, chosen({**of_table, "valid": valid}))
+        fit_images(table, places, of_images, model=model, run=run, config=config)
+        return
+    check_output(output, [table, valid, config])
+    of_images.refuse(table)
+    settings = Settings() if config is None else read_settings(config)
+    training = settings.training | run
     TrainConfig(**training)
-    data = DataConfig(
-        **settings.data
-        | _given(
-            {
-                "condition": None if condition is None else names(condition),
-                "drop": None if drop is None else names(drop),
-                "weights": weights,
-                "group": group,
-                "bounds": None if bounds is None else ends("--bounds", bounds),
-                "periodic": None if periodic is None else circles(periodic),
-            }
-        )
+    data = DataConfig(**settings.data | chosen(of_table))
+    job = _Job(table, valid, data, ModelChoice.of(model, settings), training)
+    fit_and_save(
+        places,
+        lambda checkpoints, out: _fit(job, checkpoints, out),
+        lambda fitted, out: _report(fitted, table, output, out),
     )
-    choice = _Choice.of(model, settings)
-    out = console()
-    with ended_by_sigterm():
-        checkpoints = _checkpoints(output, checkpoint, checkpoint_every, resume, out)
-        with _going_on_later(checkpoints):
-            fitted = _fit(_Job(table, valid, data, choice, training), checkpoints, out)
-
-            from ..artifact import save
-
-            save(fitted, output)
-        if fitted.facts.stopped != "interrupt":
-            checkpoints.discard()
-    _report(fitted, table, output, out)
-    if fitted.facts.stopped == "interrupt":
-        if checkpoints.any():
-            out.print(f"Its checkpoints stay in {checkpoints.folder}: --resume goes on.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED)
-    if fitted.facts.stopped in ("diverged", "drift"):
-        raise TrainingError(
-            f"training stopped early, as said above; {output} has the weights of epoch {fitted.facts.best_epoch}, "
-            "the best before that."
-        )
-
-
-def _checkpoints(
-    output: Path, folder: Path | None, every: str | None, resume: bool | None, out: Console
-) -> Checkpoints:
-    from ..training import Checkpoints
-
-    folder = output.with_name(f"{output.name}.checkpoints") if folder is None else folder
-    if folder.resolve() == output.resolve():
-        raise UsageError(f"--checkpoint: {folder} is the output; give another folder")
-    seconds = {} if every is None else {"every": duration(every, "--checkpoint-every")}
-    return Checkpoints(
-        folder,
-        resume=bool(resume),
-        replace=resume is False,
-        on_note=lambda text: _note(out, text),
-        **seconds,
-    )
-
-
-@contextmanager
-def _going_on_later(checkpoints: Checkpoints) -> Iterator[None]:
-    """Say where the training is kept, should the model not come to be saved."""
-    try:
-        yield
-    except OutputError as error:
-        if not checkpoints.any():
-            raise
-        raise OutputError(
-            f"{error} The training is kept: the same command with --resume --checkpoint {checkpoints.folder} goes on."
-        ) from error
-    except KeyboardInterrupt:
-        if checkpoints.any():
-            typer.echo(f"The training is kept in {checkpoints.folder}: --resume goes on.", err=True)
-        raise
-
-
-def _note(out: Console, text: str) -> None:
-    out.print(f"Note: {text}", soft_wrap=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """A model as far as it was chosen before the size of the table is known."""
-
-    name: str | None
-    fields: dict[str, Any]
-
-    @classmethod
-    def of(cls, flag: str | None, settings: Settings) -> _Choice:
-        if flag is not None:
-            check_model(flag, "--model")
-        name = flag or settings.model
-        if name is None and settings.model_fields:
-            raise UsageError(f"{settings.path}, [model]: name is missing; it is one of {', '.join(MODELS)}")
-        return cls(name, {} if name is None else settings.fields_of(MODELS[name], name))
-
-    def config(self, rows: int, columns: int) -> ModelConfig:
-        default = default_model(rows, columns)
-        if self.name is None or self.name == model_name(default):
-            return replace(default, **self.fields)
-        return MODELS[self.name](**self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +168,7 @@ class _Job:
     table: Path
     valid: Path | None
     data: DataConfig
-    choice: _Choice
+    choice: ModelChoice
     training: Mapping[str, Any]
 
 
@@ -248,7 +192,8 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
         )
     rows = len(split.train)
     training = replace(default_training(rows, seed), **job.training)
-    model = job.choice.config(rows, len(split.schema.columns) + len(split.schema.context))
+    columns = len(split.schema.columns) + len(split.schema.context)
+    model = job.choice.config(default_model(rows, columns))
     for line in [*_found(job, frame, split), f"Model: {model_line(model)}"]:
         out.print(line, soft_wrap=True)
     with TrainingProgress(out, training.epochs) as progress:
@@ -259,7 +204,7 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
             source=job.table,
             checkpoints=checkpoints,
             on_epoch=progress.epoch,
-            on_note=lambda text: _note(out, text),
+            on_note=lambda text: note(out, text),
             on_trained=progress.trained,
         )
 
@@ -300,8 +245,8 @@ def _roles(data: DataConfig) -> list[tuple[str, str]]:
 
 def _report(fitted: FittedFlow, table: Path, output: Path, out: Console) -> None:
     facts = fitted.facts
-    given = listing(fitted.schema.context_names)
-    of = f" of {listing(fitted.schema.names, 4)} given {given}" if given else ""
+    given = listing(fitted.table.context_names)
+    of = f" of {listing(fitted.table.names, 4)} given {given}" if given else ""
     estimate = " (estimate: dequantised columns)" if facts.kind == "estimate" else ""
     out.print(f"\nMean log-likelihood{of} in nats, units of the data{estimate}:")
     for name, rows, value in (
@@ -310,20 +255,4 @@ def _report(fitted: FittedFlow, table: Path, output: Path, out: Console) -> None
         ("test", facts.test_rows, facts.test_log_prob),
     ):
         out.print(f"  {name:<11}{value:>12.4f}   {counted(rows, 'row')}")
-    best = f"Best epoch {facts.best_epoch} of {len(facts.valid_curve)}; " if facts.best_epoch else ""
-    out.print(f"{best}stopped after {clock(facts.seconds)}: {stop_reason(facts.stopped)}.")
-    out.print(f"Saved {output} ({size(output.stat().st_size)}).", style="bold", soft_wrap=True)
-    out.print(f"Next: pushforward score {output} {table} -o scores.csv", soft_wrap=True)
-
-
-def _check_model_path(output: Path) -> None:
-    from ..data.readers import SUFFIXES, suffix_of
-
-    suffix = suffix_of(output, SUFFIXES)
-    if suffix is not None:
-        raise OutputError(f"{output}: {suffix} is the suffix of a table. End the name of a model in .flow.")
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+    report_end(fitted, output, out, following=f"pushforward score {output} {table} -o scores.csv")

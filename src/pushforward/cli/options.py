@@ -42,6 +42,26 @@ def duration(text: str, option: str) -> float:
     return seconds
 
 
+def sides(text: str, option: str, what: str, example: str) -> tuple[int, int]:
+    """Return the two whole numbers, of at least 1, that stand with an x between them after an option.
+
+    Raises:
+        UsageError: Another form.
+
+    Example:
+        >>> sides("10x8", "--grid", "rows x columns", "8x8")
+        (10, 8)
+    """
+    first, _, second = text.lower().replace("\u00d7", "x").partition("x")
+    try:
+        pair = int(first), int(second)
+    except ValueError:
+        pair = (0, 0)
+    if min(pair) < 1:
+        raise UsageError(f"{option}: expected {what} such as {example}, got {text!r}")
+    return pair
+
+
 def names(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the column names of an option that may be repeated, each text holding names with commas between.
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..configs import ImageSchema
 from .files import check_output, check_table, load_model
+from .options import UsageError
 from .text import console
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -30,11 +32,16 @@ def plot(
     out = console(stderr=True)
     with out.status(f"Reading {model}") as status:
         fitted = load_model(model)
+        if isinstance(fitted.schema, ImageSchema):
+            raise UsageError(
+                f"{model}: is a flow of images, and plot draws those of tables. pushforward sample {model} --grid 8x8 "
+                "-o FILE.png draws images"
+            )
         check_table(table)
         from ..data import read_table, to_matrix
 
-        frame = read_table(table, [*fitted.schema.names, *fitted.schema.context_names])
-        for columns in (fitted.schema.columns, fitted.schema.context):
+        frame = read_table(table, [*fitted.table.names, *fitted.table.context_names])
+        for columns in (fitted.table.columns, fitted.table.context):
             if columns:
                 to_matrix(frame, columns, source=table)
         status.update("Drawing")

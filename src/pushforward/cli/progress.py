@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from .image_text import bits
 from .text import clock
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from ..configs import ImageSchema
     from ..training import EpochRecord, TrainResult
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -24,10 +26,11 @@ class TrainingProgress:
     Args:
         console: Where to show it.
         epochs: Most epochs of the run.
+        images: Images, whose loss is shown in bits per dimension; None: rows of a table.
     """
 
-    def __init__(self, console: Console, epochs: int) -> None:
-        self._console, self._epochs = console, epochs
+    def __init__(self, console: Console, epochs: int, *, images: ImageSchema | None = None) -> None:
+        self._console, self._epochs, self._images = console, epochs, images
         self._stack = ExitStack()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -54,13 +57,18 @@ class TrainingProgress:
         """Show an epoch."""
         rate = record.rows_per_second
         rows = f"{rate / 1000:,.0f}k" if rate >= 10_000 else f"{rate:,.0f}"
-        pace = f"{rows} rows/s  {clock(record.seconds_left)} left"
-        nll = f"NLL train {record.train_loss:.3f}  valid {record.valid_loss:.3f}"
+        what, unit = ("rows", "NLL") if self._images is None else ("images", "bits/dim")
+        pace = f"{rows} {what}/s  {clock(record.seconds_left)} left"
+        losses = [record.train_loss, record.valid_loss, record.best_loss]
+        if self._images is not None:
+            losses = [bits(self._images, -loss) for loss in losses]
+        train, valid, best = losses
+        nll = f"{unit} train {train:.3f}  valid {valid:.3f}"
         self._final = f"epoch {record.epoch}/{record.epochs}  {nll}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=record.epoch, description=f"{self._final}  {pace}")
             return
-        self._unprinted = f"{self._final}  best {record.best_loss:.3f} (epoch {record.best_epoch})  {pace}"
+        self._unprinted = f"{self._final}  best {best:.3f} (epoch {record.best_epoch})  {pace}"
         if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._print()
 

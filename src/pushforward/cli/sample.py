@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..configs import ColumnSchema
+from ..configs import ColumnSchema, ImageSchema
 from ..errors import ArtifactError
 from .files import check_output, check_table, load_model, table_sink, to_stdout
 from .options import UsageError, closest, values
+from .sample_images import ImageWishes, draw_images
 from .text import clock, console, counted, listing
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def sample(
             "-o",
             "--output",
             metavar="FILE",
-            help=".csv or .parquet; - is standard output.",
+            help=".csv or .parquet, or - for standard output; of images a sheet .png, an array .npy, or a folder.",
             show_default=False,
         ),
     ],
@@ -47,10 +48,10 @@ def sample(
             "-n",
             "--rows",
             min=1,
-            help=f"Rows to draw, {_DEFAULT_ROWS}; with --context for each of its rows, 1.",
+            help=f"Rows to draw, {_DEFAULT_ROWS}; with --context for each of its rows, 1; or images, 100.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Equal seeds draw equal rows.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Equal seeds draw equal samples.")] = 0,
     temperature: Annotated[
         float,
         typer.Option(metavar="T", min=0, help="Below 1 draws closer to the centre of the latent space."),
@@ -63,23 +64,55 @@ def sample(
         list[str] | None,
         typer.Option("--set", metavar="COL=VALUE", help="A value to condition on. Repeatable."),
     ] = None,
+    grid: Annotated[
+        str | None, typer.Option(metavar="RxC", help="Rows and columns of a sheet of images, 8x8.")
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", metavar="NAME,...", help="Classes of images, one for each row of a sheet; all of them."
+        ),
+    ] = None,
+    given_images: Annotated[
+        Path | None,
+        typer.Option(metavar="IMAGES", help="Whole images, for a model of the rest of an image."),
+    ] = None,
 ) -> None:
-    """Draw rows from a fitted density.
+    """Draw rows, or images, from a fitted density.
 
     The columns are those it was fitted on, whole numbers where they were; then those conditioned on. With --context
-    the draws for its first row come first.
+    the draws for its first row come first. Images come as one sheet, as an array (n, channels, height, width) of
+    unsigned bytes, or as PNG files in a new folder; those of a half are completed by the half that was given.
     """
     from ..data.writers import WRITTEN_SUFFIXES
 
     if context is not None and set_:
         raise UsageError("give --context or --set, not both")
     fixed = values(set_ or [])
-    if not to_stdout(output):
-        check_output(output, [model, context], suffixes=WRITTEN_SUFFIXES)
+    of_images = ImageWishes(grid, class_, given_images)
+    of_rows = to_stdout(output) or output.suffix.lower() in WRITTEN_SUFFIXES
+    if of_rows and not to_stdout(output):
+        check_output(output, [model, context])
     each = rows or (_DEFAULT_ROWS if context is None else 1)
     out = console(stderr=True)
     with out.status(f"Reading {model}") as status:
         fitted = load_model(model)
+        if isinstance(fitted.schema, ImageSchema):
+            if context is not None or fixed:
+                option = "--set" if fixed else "--context"
+                raise UsageError(
+                    f"{option}: is for flows of tables, and {model} is one of images; --class and --given-images say "
+                    "what is given to one of these"
+                )
+            status.update("Drawing")
+            said = draw_images(
+                fitted, model, output, of_images, count=rows, temperature=temperature, seed=seed
+            )
+            out.print(said, soft_wrap=True)
+            return
+        of_images.refuse(model)
+        if not of_rows:
+            check_output(output, [model, context], suffixes=WRITTEN_SUFFIXES)
         _check_conditions(fitted, model, context, fixed)
         import torch
 
@@ -93,7 +126,7 @@ def sample(
                     generator=generator,
                 )
                 _check_finite(model, x, written)
-                frame = _frame(x.numpy(), fitted.schema.columns)
+                frame = _frame(x.numpy(), fitted.table.columns)
                 write(frame if given is None else frame.hstack(given.frame))
                 written += size
                 status.update(f"{counted(written, 'row')} drawn")
@@ -124,7 +157,7 @@ class _Given:
 def _check_conditions(
     fitted: FittedFlow, model: Path, context: Path | None, fixed: Mapping[str, int | float]
 ) -> None:
-    wanted = fitted.schema.context_names
+    wanted = fitted.table.context_names
     if not wanted:
         if context is not None or fixed:
             raise UsageError(f"{model}: is not conditional, so there is nothing for --context or --set to do")
@@ -132,7 +165,7 @@ def _check_conditions(
     if context is None and not fixed:
         options = " ".join(f"--set {name}=..." for name in wanted)
         raise UsageError(
-            f"{model}: is the density of {listing(fitted.schema.names)} given {listing(wanted)}. "
+            f"{model}: is the density of {listing(fitted.table.names)} given {listing(wanted)}. "
             f"Give {options}, or --context TABLE"
         )
     if context is not None:
@@ -153,7 +186,7 @@ def _chunks(
     fitted: FittedFlow, each: int, context: Path | None, fixed: Mapping[str, int | float]
 ) -> Iterator[tuple[int, _Given | None]]:
     """Yield numbers of rows to draw, with their conditions where the model has any."""
-    columns = fitted.schema.context
+    columns = fitted.table.context
     if not columns:
         for start in range(0, each, _CHUNK_ROWS):
             yield min(_CHUNK_ROWS, each - start), None

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..configs import ImageSchema
 from .files import check_output, check_table, load_model, table_sink, to_stdout
+from .options import UsageError
+from .score_images import score_images
 from .text import clock, console, counted
 
 if TYPE_CHECKING:
@@ -30,8 +33,14 @@ def score(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved flow.", show_default=False)],
     table: Annotated[
         Path,
-        typer.Argument(metavar="TABLE", help="Rows with the columns it was fitted on.", show_default=False),
+        typer.Argument(
+            metavar="TABLE|IMAGES",
+            help="Rows with the columns it was fitted on; or images of its size, of a set with official test images "
+            "these.",
+            show_default=False,
+        ),
     ],
+    *,
     output: Annotated[
         Path,
         typer.Option(
@@ -42,24 +51,45 @@ def score(
             show_default=False,
         ),
     ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labels of images, for a model that is given the class."),
+    ] = None,
+    num_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Draws of noise for each image; 1, which gives a bound, by default."
+        ),
+    ] = None,
 ) -> None:
-    """Write the log-density of every row, in nats.
+    """Write the log-density of every row, in nats; of images also in bits per dimension.
 
     One output row for each input row, in order: log_prob; kind, which is exact, or estimate where columns are
-    dequantised; and then standard_error.
+    dequantised; and then standard_error. Of images: file or image, its number; bits_per_dim; log_prob; and, of
+    several draws of noise, standard_error.
     """
     from ..data.writers import WRITTEN_SUFFIXES
 
     if not to_stdout(output):
-        check_output(output, [model, table], suffixes=WRITTEN_SUFFIXES)
+        check_output(output, [model, table, labels], suffixes=WRITTEN_SUFFIXES)
     out = console(stderr=True)
     with out.status(f"Reading {model}") as status:
         fitted = load_model(model)
+        if isinstance(fitted.schema, ImageSchema):
+            said = score_images(
+                fitted, model, table, output, status, labels=labels, num_samples=num_samples or 1
+            )
+            for line in said:
+                out.print(line, soft_wrap=True)
+            return
+        for option, value in (("--labels", labels), ("--num-samples", num_samples)):
+            if value is not None:
+                raise UsageError(f"{option}: is for flows of images, and {model} is the flow of a table")
         check_table(table)
         from ..flows import score_each
 
         totals, started = _Totals(), time.monotonic()
-        estimates = score_each(fitted.flow, _points(table, fitted.schema))
+        estimates = score_each(fitted.flow, _points(table, fitted.table))
         with table_sink(output) as write, closing(estimates):
             for estimate in estimates:
                 totals.add(estimate)

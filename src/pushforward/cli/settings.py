@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..configs import MODELS, DataConfig, ModelConfig, TrainConfig
+from ..configs import IMAGE_MODELS, MODELS, DataConfig, ImageModelConfig, ModelConfig, TrainConfig
 from .options import UsageError, closest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _TABLES = ("model", "training", "data")
+_Config = TypeVar("_Config", bound=ModelConfig | ImageModelConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Settings:
     data: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
-    def fields_of(self, model: type[ModelConfig], name: str) -> dict[str, Any]:
+    def fields_of(self, model: type[ModelConfig | ImageModelConfig], name: str) -> dict[str, Any]:
         """Return the fields of the model, validated against its configuration.
 
         Raises:
@@ -44,8 +45,50 @@ class Settings:
         return _validated(model, self.model_fields, f"{self.path}, [model] of {name}")
 
 
-def read_settings(path: Path) -> Settings:
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model as far as it was chosen before the size of the data is known.
+
+    Attributes:
+        kind: Class of its configuration, or None.
+        fields: Those of its fields that were chosen.
+    """
+
+    kind: type[ModelConfig | ImageModelConfig] | None
+    fields: dict[str, Any]
+
+    @classmethod
+    def of(cls, flag: str | None, settings: Settings, *, images: bool = False) -> ModelChoice:
+        """Return what the option ``--model`` and a settings file say.
+
+        Raises:
+            UsageError: No such model, no name, or fields that the model does not have.
+        """
+        known = _models(images)
+        if flag is not None:
+            check_model(flag, "--model", images=images)
+        name = flag or settings.model
+        if name is None:
+            if settings.model_fields:
+                raise UsageError(
+                    f"{settings.path}, [model]: name is missing; it is one of {', '.join(known)}"
+                )
+            return cls(None, {})
+        return cls(known[name], settings.fields_of(known[name], name))
+
+    def config(self, default: _Config) -> _Config:
+        """Return the configuration, with the default's fields where that is the model that was chosen."""
+        if self.kind is None or self.kind is type(default):
+            return replace(default, **self.fields)
+        return self.kind(**self.fields)  # type: ignore[return-value]  # of the models for the same data
+
+
+def read_settings(path: Path, *, images: bool = False) -> Settings:
     """Read a TOML file with tables [model], [training] and [data].
+
+    Args:
+        path: The file.
+        images: They are for images, which have models of their own and no [data].
 
     Raises:
         UsageError: No such file, no TOML, an unknown table or field, or a value that a field cannot have.
@@ -70,7 +113,12 @@ def read_settings(path: Path) -> Settings:
     model = dict(content.get("model", {}))
     model_name = model.pop("name", None)
     if model_name is not None:
-        check_model(model_name, f"{path}, [model] name")
+        check_model(model_name, f"{path}, [model] name", images=images)
+    if images and "data" in content:
+        raise UsageError(
+            f"{path}, [data]: is about the columns of a table. What is known of images is said by the options --given, "
+            "--labels, --size and --pixels"
+        )
     data = dict(content.get("data", {}))
     if isinstance(data.get("bounds"), dict):
         data["bounds"] = {name: _open_ends(pair) for name, pair in data["bounds"].items()}
@@ -83,16 +131,22 @@ def read_settings(path: Path) -> Settings:
     )
 
 
-def check_model(name: object, place: str) -> None:
-    """Check that there is such a model.
+def check_model(name: object, place: str, *, images: bool = False) -> None:
+    """Check that there is such a model, for tables or for images.
 
     Raises:
         UsageError: There is none.
     """
-    if name not in MODELS:
+    known = list(_models(images))
+    if name not in known:
         raise UsageError(
-            f"{place}: there is no model {name!r}; there are {', '.join(MODELS)}.{closest(str(name), list(MODELS))}"
+            f"{place}: there is no model {name!r} for {'images' if images else 'tables'}; there are "
+            f"{', '.join(known)}.{closest(str(name), known)}"
         )
+
+
+def _models(images: bool) -> Mapping[str, type[ModelConfig | ImageModelConfig]]:
+    return IMAGE_MODELS if images else MODELS
 
 
 def _open_ends(pair: object) -> object:

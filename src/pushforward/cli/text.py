@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ..configs import ColumnSchema, ModelConfig, model_name
+from ..configs import IMAGE_MODELS, MODELS, ColumnSchema, ImageModelConfig, ModelConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,18 +100,22 @@ def support(column: ColumnSchema) -> str:
     return f"{grid}{lower}{upper}"
 
 
-def model_line(model: ModelConfig) -> str:
-    """Return a model's name and fields.
+def model_line(model: ModelConfig | ImageModelConfig, *, images: bool = False) -> str:
+    """Return a model's name, which is another one where it is a model of images, and its fields.
 
     Example:
         >>> from pushforward.configs import PlanarConfig
         >>> model_line(PlanarConfig())
         'planar (layers 32)'
     """
-    return f"{model_name(model)} ({', '.join(f'{name} {value}' for name, value in model_fields(model))})"
+    known: Mapping[str, type] = IMAGE_MODELS if images else MODELS
+    name = next(name for name, kind in known.items() if kind is type(model))
+    return f"{name} ({', '.join(f'{field} {value}' for field, value in model_fields(model))})"
 
 
-def model_fields(model: ModelConfig | type[ModelConfig]) -> list[tuple[str, str]]:
+def model_fields(
+    model: ModelConfig | ImageModelConfig | type[ModelConfig | ImageModelConfig],
+) -> list[tuple[str, str]]:
     """Return the fields of a model's configuration, or of a class their defaults, as text."""
     config = model() if isinstance(model, type) else model
     texts = []

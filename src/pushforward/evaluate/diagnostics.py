@@ -8,8 +8,11 @@ from ..flows import Flow
 from ..networks.shapes import check_event
 from . import measures
 from .findings import judge
+from .layers import Inside
+from .pictures import reconstructions
 from .subject import Subject, prepare
 from .verdict import Diagnosis, Latent, Mass
+from .wide import MOST_WRITTEN_DOWN
 
 
 def diagnose(
@@ -28,6 +31,10 @@ def diagnose(
     Lipschitz constants; float32 against float64; the total mass; and whether the latents of the data look like draws
     from the base. The module ``verdict`` gives the thresholds. The flow is left as it is, and equal seeds give equal
     results.
+
+    Above 256 elements, as images have them, stretches are estimated from below, and Jacobians are written down at a
+    few points only, above 1,024 at none. Of images the errors of their pixels are measured too, also of images that
+    nobody took: noise, black, white and checkerboards.
 
     Args:
         flow: The flow.
@@ -54,8 +61,9 @@ def diagnose(
     _check(flow, x, context, rows)
     subject = prepare(flow, x, context, rows, seed)
     ways = {points.where: measures.round_trip(subject, points) for points in subject.points}
-    trips = tuple(trip for trip, _ in ways.values())
-    inside = measures.layers(subject, {where: lost for where, (_, lost) in ways.items()})
+    trips = tuple(trip for trip, _, _ in ways.values())
+    inside = measures.layers(subject, {where: lost for where, (_, lost, _) in ways.items()})
+    pixels = reconstructions(subject, {where: back for where, (_, _, back) in ways.items()})
     deviation = measures.deviation(subject)
     masses, latent = measures.masses(subject), measures.latent(subject)
     return Diagnosis(
@@ -73,8 +81,12 @@ def diagnose(
         masses=masses,
         latent=latent,
         layers=inside.layers,
-        findings=judge(subject, inside, trips, deviation=deviation, masses=masses, latent=latent),
-        not_measured=_not_measured(subject, masses, latent),
+        findings=judge(
+            subject, inside, trips, pixels=pixels, deviation=deviation, masses=masses, latent=latent
+        ),
+        not_measured=(*_not_measured(subject, masses, latent), *_left_out(subject, inside)),
+        both_ways=inside.both_ways,
+        pixels=pixels,
     )
 
 
@@ -126,3 +138,25 @@ def _not_measured(subject: Subject, masses: tuple[Mass, ...], latent: Latent | N
         missing.append(f"latents against the base: {reason}")
     reasons = dict.fromkeys(f"total mass by {m.method}: {m.reason}" for m in masses if m.reason)
     return (*missing, *reasons)
+
+
+def _left_out(subject: Subject, inside: Inside) -> tuple[str, ...]:
+    """Say what a flow of many elements is not asked for."""
+    if not subject.wide:
+        return ()
+    few = (
+        f"local Lipschitz constants as such: with {subject.features:,} elements they are estimates from below, by "
+        f"power iteration at {subject.few} points of each kind"
+    )
+    if subject.features > MOST_WRITTEN_DOWN:
+        return (
+            few,
+            f"log-determinants against autograd: with more than {MOST_WRITTEN_DOWN:,} elements a Jacobian takes too "
+            "long; the two directions were held against each other only",
+        )
+    count = inside.log_det.rows
+    return (
+        few,
+        f"log-determinants against autograd at more than {count} point{'' if count == 1 else 's'}: a Jacobian takes "
+        "long; at the others the two directions were held against each other",
+    )

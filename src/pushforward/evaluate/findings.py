@@ -9,8 +9,7 @@ from typing import Literal
 import torch
 
 from . import measures
-from .layers import first_to_lose
-from .measures import Inside
+from .layers import Inside, first_to_lose
 from .subject import Subject
 from .verdict import (
     FORMULA,
@@ -21,17 +20,29 @@ from .verdict import (
     MASS_DOUBTFUL,
     MASS_ERRORS,
     NO_DIGIT,
+    PIXEL_DOUBTFUL,
     Deviation,
     Finding,
     Latent,
     Layer,
     Mass,
+    Reconstruction,
     RoundTrip,
 )
 
 _FAR, _FAR_SHARE = 10.0, 0.1
 _ORDER = {"broken": 0, "doubtful": 1, "note": 2}
 _PLACES = {"data": "rows of data", "samples": "samples", "away": "points away from data"}
+KINDS = {
+    "data": "data",
+    "samples": "samples",
+    "away": "away from data",
+    "noise": "uniform noise",
+    "black": "all black",
+    "white": "all white",
+    "board": "checkerboard",
+}
+"""What kinds of points are called."""
 
 
 def judge(
@@ -39,6 +50,7 @@ def judge(
     inside: Inside,
     trips: Sequence[RoundTrip],
     *,
+    pixels: Sequence[Reconstruction],
     deviation: Deviation,
     masses: Sequence[Mass],
     latent: Latent | None,
@@ -49,16 +61,8 @@ def judge(
     and the deviation are not blamed on other layers.
     """
     found = _formulas(inside.layers)
-    if (
-        not found
-        and len(subject.layers(subject.exact)) > 1
-        and inside.log_det.maximum > 1e4 * FORMULA * (1 + subject.features)
-    ):
-        text = (
-            "the log-determinant of the whole transform is not the sum of its layers': it is off by "
-            f"{inside.log_det.maximum:.2g} nats"
-        )
-        found.append(Finding("broken", text, _whole(subject)))
+    if not found and len(subject.layers(subject.exact)) > 1:
+        found = _whole_formula(subject, inside)
     if not found:
         digits = _digits(subject, inside, trips)
         # A layer that stretches too far comes before those that overflow by what it gives them.
@@ -67,11 +71,30 @@ def judge(
         if not found:
             found = [*digits, *_not_finite_away(inside.layers)]
     cause = next((f.layer for f in found if f.level == "broken"), "")
+    if not cause:
+        found += _pixels(pixels)
     found += _deviation(subject, inside, deviation, cause)
     found += _mass(subject, masses, cause)
     found += _support(subject)
     found += _notes(subject, trips, latent)
     return tuple(sorted(found, key=lambda f: _ORDER[f.level]))
+
+
+def _whole_formula(subject: Subject, inside: Inside) -> list[Finding]:
+    most = 1e4 * FORMULA * (1 + subject.features)
+    if inside.log_det.maximum > most:
+        text = (
+            "the log-determinant of the whole transform is not the sum of its layers': it is off by "
+            f"{inside.log_det.maximum:.2g} nats"
+        )
+        return [Finding("broken", text, _whole(subject))]
+    if inside.both_ways is not None and inside.both_ways.median > most:
+        text = (
+            "the log-determinants of its two directions are not each other's negatives: they differ by "
+            f"{inside.both_ways.median:.2g} nats at half of the points"
+        )
+        return [Finding("broken", text, _whole(subject))]
+    return []
 
 
 def _whole(subject: Subject) -> str:
@@ -180,6 +203,27 @@ def _loss(
         "of the local scale; this layer adds the most"
     )
     return Finding(level, text + _far(subject, where), inside.courses[where, False][k].layer)
+
+
+def _pixels(pixels: Sequence[Reconstruction]) -> list[Finding]:
+    """Judge images by their pixels; points 3 to 30 spreads away are no images, and stay a note."""
+    found = []
+    for one in pixels:
+        if one.where == "away":
+            continue
+        error, kind = one.error, KINDS[one.where]
+        if error.non_finite:
+            text = f"images of kind '{kind}': {error.non_finite:,} of {error.rows:,} come back not finite"
+        elif error.high >= PIXEL_DOUBTFUL:
+            explodes = "the inverse explodes, " if error.high >= NO_DIGIT else ""
+            text = (
+                f"images of kind '{kind}': {explodes}a pixel comes back {error.high:.2g} of the pixel range off at 1 % "
+                f"of them, and half have an error of {error.median:.2g}; up to {PIXEL_DOUBTFUL:g} is fine"
+            )
+        else:
+            continue
+        found.append(Finding("doubtful", text))
+    return found
 
 
 def _far(subject: Subject, where: str) -> str:

@@ -12,11 +12,11 @@ from ..transforms import Inverse, Transform
 from ..transforms.walk import named
 from .jacobians import jacobian, largest_singular_value
 from .points import Space, space_of
-from .verdict import FORMULA, Layer, Quantiles
+from .verdict import FORMULA, Layer, Quantiles, Stretch
 
 _MOST_DIFFERENTIATED = 32  # elements up to which both directions are differentiated
 _ALONE = 4
-_AWAY = 1e4
+AWAY = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,46 @@ class LayerCheck:
     inverse: Linearised
 
 
+Course = tuple[str, bool]
+"""The kind of points, and whether the way is back from latent to data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One layer on the way.
+
+    Attributes:
+        layer: Its name.
+        alone: By how much it stretches, for 99 % of the points.
+        so_far: By how much the way up to here stretches one spread of what it starts from.
+    """
+
+    layer: str
+    alone: float
+    so_far: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What the layers come to, one by one and together.
+
+    Attributes:
+        layers: Those of the preprocess, then those of the transform.
+        stretches: Of the whole transform.
+        log_det: Error of the whole's log-determinant, forward.
+        log_det_inverse: The same of the inverse.
+        courses: How rounding grows on the way from latent to data, and the other way.
+        both_ways: Log-determinants of the whole's directions against each other, where Jacobians are too large.
+    """
+
+    layers: tuple[Layer, ...]
+    stretches: tuple[Stretch, ...]
+    log_det: Quantiles
+    log_det_inverse: Quantiles
+    courses: dict[Course, tuple[Step, ...]]
+    both_ways: Quantiles | None = None
+
+
 def check_layer(
     name: str, layer: Transform, x: Tensor, context: Tensor | None, *, near: Tensor, period: Tensor
 ) -> LayerCheck:
@@ -83,17 +123,15 @@ def check_layer(
     finite &= y.flatten(1).isfinite().all(1)
     to_data, to_latent = largest_singular_value(inverse), largest_singular_value(forward)
     worst = 0.0
-    unit_x, unit_y = _spread(x), _spread(y)
+    unit_x, unit_y = spread(x), spread(y)
     out = largest_singular_value(forward * unit_x / unit_y[:, None]).clamp(min=1.0)
     home = largest_singular_value(inverse * unit_y / unit_x[:, None]).clamp(min=1.0)
-    size_x, size_y = _size(x, unit_x), _size(y, unit_y)
+    size_x, size_y = size(x, unit_x), size(y, unit_y)
     for there, here, unit, allowed in (
         (back, x, unit_x, size_x + home * (size_y + out * size_x)),
         (again, y, unit_y, size_y + out * (size_x + home * size_y)),
     ):
-        error = (_difference(there, here, period) / unit).amax(1)
-        ratio = (error / (FORMULA * allowed)).nan_to_num(nan=torch.inf)
-        worst = max([worst, *ratio[finite].tolist()])
+        worst = max(worst, error_in_units(difference(there, here, period) / unit, allowed, finite))
     errors, wrong = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.bool)
     determinants = []
     for matrix, got in ((forward, log_det), (inverse, log_det_inverse)):
@@ -104,7 +142,7 @@ def check_layer(
         rounding = 100 * torch.finfo(x.dtype).eps * (to_data + to_latent)
         allowed = _log_det_rounding(matrix, expected, finite) + rounding
         # Far out, and at the seam of a circle, a right formula has fewer digits; a wrong one is wrong by more.
-        allowed = torch.where(near, allowed, _AWAY * allowed)
+        allowed = torch.where(near, allowed, AWAY * allowed)
         errors = torch.maximum(errors, error.where(finite, 0.0))
         wrong |= finite & (error > allowed)
     chosen = near & finite if bool((near & finite).any()) else finite
@@ -116,7 +154,7 @@ def check_layer(
             round_trip=worst,
             log_det=float(errors.max()) if n else 0.0,
             log_det_wrong=bool(wrong.any()),
-            batch=_sees_the_batch(layer, x, context, y, finite),
+            batch=sees_the_batch(layer, x, context, y, finite),
             non_finite=0,
             non_finite_away=0,
         ),
@@ -174,12 +212,14 @@ def first_to_lose(
 
 def _jacobians(layer: Transform, x: Tensor, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the Jacobians of both directions."""
+    dims = 1 if context is None else context.ndim - 1
     if y.flatten(1).shape[1] <= _MOST_DIFFERENTIATED:
-        return jacobian(layer.forward, x, context), jacobian(layer.inverse, y, context)
+        forward = jacobian(layer.forward, x, context, context_dims=dims)
+        return forward, jacobian(layer.inverse, y, context, context_dims=dims)
     if isinstance(layer, Inverse):
-        inverse = jacobian(layer.inverse, y, context)
+        inverse = jacobian(layer.inverse, y, context, context_dims=dims)
         return _inverted(inverse), inverse
-    forward = jacobian(layer.forward, x, context)
+    forward = jacobian(layer.forward, x, context, context_dims=dims)
     return forward, _inverted(forward)
 
 
@@ -189,20 +229,26 @@ def _inverted(matrix: Tensor) -> Tensor:
     return result
 
 
-def _difference(a: Tensor, b: Tensor, period: Tensor) -> Tensor:
+def error_in_units(errors: Tensor, allowed: Tensor, finite: Tensor) -> float:
+    """Return the largest error ``(n, D)`` of finite points, in units of what a right formula may err by."""
+    ratio: Tensor = (errors.amax(1) / (FORMULA * allowed)).nan_to_num(nan=torch.inf)
+    return float(max([0.0, *ratio[finite].tolist()]))
+
+
+def difference(a: Tensor, b: Tensor, period: Tensor) -> Tensor:
     """Return the differences of the elements, ``(n, D)``, the short way round on circles."""
     flat = (a - b).flatten(1)
     turns = torch.round(flat / period.where(period > 0, 1.0))
     return torch.where(period > 0, flat - period * turns, flat).abs()
 
 
-def _spread(x: Tensor) -> Tensor:
+def spread(x: Tensor) -> Tensor:
     """Return the spread of each element, ``(D,)``, by which columns in units of their own can be compared."""
     flat = x.flatten(1)
     return space_of(flat[flat.isfinite().all(1)], flat.shape[1], []).scale
 
 
-def _size(x: Tensor, unit: Tensor) -> Tensor:
+def size(x: Tensor, unit: Tensor) -> Tensor:
     """Return the largest element of each point in the units, at least 1."""
     return (x.flatten(1).abs() / unit).amax(1).clamp(min=1.0)
 
@@ -220,7 +266,7 @@ def _log_det_rounding(matrix: Tensor, expected: Tensor, finite: Tensor) -> Tenso
     return rounding
 
 
-def _sees_the_batch(layer: Transform, x: Tensor, context: Tensor | None, y: Tensor, finite: Tensor) -> bool:
+def sees_the_batch(layer: Transform, x: Tensor, context: Tensor | None, y: Tensor, finite: Tensor) -> bool:
     """Return whether a point alone is mapped elsewhere than beside the others."""
     for i in finite.nonzero().flatten()[:_ALONE].tolist():
         with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from ..transforms import Support
 from ..transforms.walk import walk
 from .jacobians import largest_singular_value
 from .latent import compare_latent, normal_scores
-from .layers import LayerCheck, Linearised, check_layer, pass_through
+from .layers import Inside, LayerCheck, Linearised, Step, check_layer, pass_through
 from .mass import MOST_SAMPLED, grid_mass, not_sampled, sampled_mass
 from .points import Points, Space, cast, spread_out, supports
 from .subject import Subject
 from .verdict import Deviation, Latent, Layer, Mass, Quantiles, RoundTrip, Stretch
+from .wide import check_wide_layer, look_inside, written_down
 
 FEWEST_COMPARED = 8  # rows without which latents are not held against the base
 _CONTEXTS = 3
@@ -24,49 +25,11 @@ _MASS_SAMPLES, _HELD_OUT = 4096, 1024
 _FAR_ON_LINE = 30.0  # beyond it an end of a support has been reached in float64
 
 
-Course = tuple[str, bool]
-"""The kind of points, and whether the way is back from latent to data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One layer on the way.
-
-    Attributes:
-        layer: Its name.
-        alone: By how much it stretches, for 99 % of the points.
-        so_far: By how much the way up to here stretches one spread of what it starts from.
-    """
-
-    layer: str
-    alone: float
-    so_far: float
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """What the layers come to, one by one and together.
-
-    Attributes:
-        layers: Those of the preprocess, then those of the transform.
-        stretches: Of the whole transform.
-        log_det: Error of the whole's log-determinant, forward.
-        log_det_inverse: The same of the inverse.
-        courses: How rounding grows on the way from latent to data, and the other way.
-    """
-
-    layers: tuple[Layer, ...]
-    stretches: tuple[Stretch, ...]
-    log_det: Quantiles
-    log_det_inverse: Quantiles
-    courses: dict[Course, tuple[Step, ...]]
-
-
-def round_trip(subject: Subject, points: Points) -> tuple[RoundTrip, list[int]]:
+def round_trip(subject: Subject, points: Points) -> tuple[RoundTrip, list[int], Tensor]:
     """Go there and back in the flow's own precision, from points and from latents.
 
     Returns:
-        The errors, and for each layer how many points it first made not finite.
+        The errors, for each layer how many points it first made not finite, and what came back of the points.
     """
     transform, steps = subject.flow.transform, subject.layers(subject.flow)
     x, start = (
@@ -82,7 +45,7 @@ def round_trip(subject: Subject, points: Points) -> tuple[RoundTrip, list[int]]:
     latent = subject.latent_space.apart(again.flatten(1), start.flatten(1))
     left_out = subject.outside.get(points.where, 0)
     trip = RoundTrip(points.where, Quantiles.of(data), Quantiles.of(latent), left_out)
-    return trip, [a + b for a, b in zip(lost, lost_back, strict=True)]
+    return trip, [a + b for a, b in zip(lost, lost_back, strict=True)], back.flatten(1)
 
 
 def layers(subject: Subject, non_finite: Mapping[str, Sequence[int]]) -> Inside:
@@ -92,6 +55,10 @@ def layers(subject: Subject, non_finite: Mapping[str, Sequence[int]]) -> Inside:
         subject: What to look at.
         non_finite: For each kind of points, how many of them each layer first made not finite.
     """
+    if subject.wide:
+        wide, inside = look_inside(subject)
+        own = _counted([c.layer for c in wide], non_finite)
+        return replace(inside, layers=(*_preprocess(subject), *own))
     sets = [p.some(subject.few) for p in subject.points]
     x = torch.cat([p.z for p in sets])
     given = None if sets[0].context is None else torch.cat([p.context for p in sets if p.context is not None])
@@ -113,7 +80,7 @@ def layers(subject: Subject, non_finite: Mapping[str, Sequence[int]]) -> Inside:
         courses[kind, False], courses[kind, True] = out, home
         stretches.append(_stretch(subject, kind, forward, inverse))
     return Inside(
-        (*_preprocess(subject), *_counted(checks, non_finite)),
+        (*_preprocess(subject), *_counted([c.layer for c in checks], non_finite)),
         tuple(stretches),
         *_whole_log_det(subject, checks, subject.event(x), given, near),
         courses,
@@ -242,20 +209,26 @@ def _preprocess(subject: Subject) -> list[Layer]:
         period = torch.zeros(subject.features, dtype=torch.float64)
         if isinstance(part, Support):
             period = torch.where(part.periodic, part.high - part.low, 0.0)
-        check = check_layer(place, part, x, None, near=torch.ones(len(x), dtype=torch.bool), period=period)
-        found.append(check.layer)
-        x = check.y
+        near = torch.ones(len(x), dtype=torch.bool)
+        if subject.wide:
+            written, generator = written_down(subject.features, near), _generator(subject)
+            wide = check_wide_layer(
+                place, part, x, None, near=near, period=period, written=written, generator=generator
+            )
+            layer, x = wide.layer, wide.y
+        else:
+            check = check_layer(place, part, x, None, near=near, period=period)
+            layer, x = check.layer, check.y
+        found.append(layer)
     return found
 
 
-def _counted(checks: list[LayerCheck], non_finite: Mapping[str, Sequence[int]]) -> list[Layer]:
+def _counted(layers: Sequence[Layer], non_finite: Mapping[str, Sequence[int]]) -> list[Layer]:
     """Add to the layers how many points they first made not finite."""
     near = [counts for where, counts in non_finite.items() if where != "away"]
     return [
-        replace(
-            check.layer, non_finite=sum(counts[i] for counts in near), non_finite_away=non_finite["away"][i]
-        )
-        for i, check in enumerate(checks)
+        replace(layer, non_finite=sum(counts[i] for counts in near), non_finite_away=non_finite["away"][i])
+        for i, layer in enumerate(layers)
     ]
 
 

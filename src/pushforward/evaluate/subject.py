@@ -26,6 +26,9 @@ from .points import (
 _ENTRIES = 131_072  # of all Jacobians of one layer and set of points
 _MOST_JACOBIANS, _FEWEST_ROWS = 48, 16
 _ELEMENTS = 64_000  # rows times elements of one set of points
+MOST_WITH_JACOBIANS = 256
+"""Elements above which few Jacobians are written down, and stretches are estimated without them."""
+_FEW_OF_MANY, _ELEMENTS_OF_MANY = 4, 256_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Subject:
     def features(self) -> int:
         """Number of elements of a point."""
         return math.prod(self.exact.transform.event_shape)
+
+    @property
+    def wide(self) -> bool:
+        """Whether there are too many elements for a Jacobian at each of a few points."""
+        return self.features > MOST_WITH_JACOBIANS
 
     @property
     def dtype(self) -> torch.dtype:
@@ -110,7 +118,8 @@ def prepare(flow: Flow, x: Tensor | None, context: Tensor | None, rows: int, see
     generator = torch.Generator().manual_seed(seed)
     exact = cast(flow, torch.float64)
     features = math.prod(flow.transform.event_shape)
-    count = min(rows, max(_FEWEST_ROWS, _ELEMENTS // features))
+    wide = features > MOST_WITH_JACOBIANS
+    count = min(rows, max(_FEWEST_ROWS, (_ELEMENTS_OF_MANY if wide else _ELEMENTS) // features))
     outside: dict[str, int] = {}
     data, raw = None, torch.zeros((0, *flow.event_shape), dtype=torch.float64)
     if x is not None:
@@ -145,7 +154,7 @@ def prepare(flow: Flow, x: Tensor | None, context: Tensor | None, rows: int, see
     kept = [Points("samples", z, latent, given), _of_some_density(exact, away, outside)]
     if data is not None:
         kept.insert(0, _of_some_density(exact, data, outside))
-    few = max(1, min(_MOST_JACOBIANS, _ENTRIES // features**2))
+    few = _FEW_OF_MANY if wide else max(1, min(_MOST_JACOBIANS, _ENTRIES // features**2))
     return Subject(
         cast(flow, flow.like.dtype),
         exact,

@@ -7,6 +7,8 @@ scales of the data:
 - at ``NO_DIGIT``, 0.1, not one digit of the result is right: broken, if it holds for 1 % of the rows of data or of the
   samples, doubtful, if for one;
 - at :math:`\sqrt\epsilon`, half of the digits are lost: doubtful, if it holds for 1 % of them;
+- at ``PIXEL_DOUBTFUL``, 1e-4 of the range of the pixels, an image is doubtful that comes back with such an error, be
+  it data, drawn, noise, black, white or a checkerboard, at 1 % of its kind;
 - a formula (inverse, log-determinant) is tested in float64, where a right one errs by rounding times :math:`L` only:
   an error of ``FORMULA``, 1e-10 (1e-8 for a log-determinant), times :math:`L` is no rounding: broken.
 
@@ -31,6 +33,7 @@ FORMULA = 1e-10
 MASS_BROKEN, MASS_DOUBTFUL = 0.03, 0.01
 MASS_ERRORS = 6.0
 LOG_PROB_BROKEN, LOG_PROB_DOUBTFUL, LOG_PROB_RELATIVE = 1.0, 0.1, 1e-4
+PIXEL_DOUBTFUL = 1e-4
 KS_DISTANCE, KS_LEVEL = 0.05, 0.001
 SHARES = torch.linspace(0, 1, 41, dtype=torch.float64)
 """Probabilities of the quantiles that a curve is made of."""
@@ -91,8 +94,23 @@ class RoundTrip:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """There and back of images, in the flow's own precision, as largest error of a pixel.
+
+    Attributes:
+        where: As in ``RoundTrip``, or ``"noise"`` (uniform), ``"black"``, ``"white"`` or ``"board"`` (squares of both).
+        error: Errors relative to the range of the pixels, from black to white; not finite where nothing came back.
+    """
+
+    where: str
+    error: Quantiles
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     r"""Local Lipschitz constants of the whole transform, in the model's units.
+
+    In many dimensions they are estimated from below.
 
     Attributes:
         where: As in ``RoundTrip``.
@@ -247,6 +265,9 @@ class Diagnosis:
         layers: Every layer alone, those of the preprocess first.
         findings: What is wrong, the worst first.
         not_measured: What could not be measured, and why.
+        both_ways: Sum of the log-determinants of the two directions, which should be 0, in nats; measured where there
+            are too many elements for Jacobians at more than a few points. Stretches are then estimates from below.
+        pixels: Errors of images there and back; none for a flow of something else.
     """
 
     dtype: str
@@ -265,6 +286,8 @@ class Diagnosis:
     layers: tuple[Layer, ...]
     findings: tuple[Finding, ...]
     not_measured: tuple[str, ...]
+    both_ways: Quantiles | None = None
+    pixels: tuple[Reconstruction, ...] = ()
 
     @property
     def verdict(self) -> Level:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
+from .findings import KINDS
 from .verdict import Diagnosis, Mass, Quantiles
 
 _WIDTH = 110
@@ -15,7 +16,6 @@ MEANING = {
 }
 """What the verdicts mean, in words."""
 
-_NAMES = {"data": "data", "samples": "samples", "away": "away from data"}
 _MOST_LAYERS = 40
 
 
@@ -34,19 +34,32 @@ def describe(diagnosis: Diagnosis) -> str:
     lines += ["", "There and back, error relative to the local scale", head]
     for trip in d.round_trips:
         lines += [
-            _row(f"{_NAMES[trip.where]}: inverse(forward(x))", trip.data),
-            _row(f"{'':<{len(_NAMES[trip.where])}}  forward(inverse(z))", trip.latent),
+            _row(f"{KINDS[trip.where]}: inverse(forward(x))", trip.data),
+            _row(f"{'':<{len(KINDS[trip.where])}}  forward(inverse(z))", trip.latent),
         ]
-    lines += ["", "Local Lipschitz constants", head]
+    if d.pixels:
+        lines += [
+            "",
+            "There and back of images, largest error of a pixel as a share of the pixel range",
+            head,
+        ]
+        lines += [_row(KINDS[one.where], one.error) for one in d.pixels]
+    below = "" if d.both_ways is None else ", estimates from below"
+    lines += ["", f"Local Lipschitz constants{below}", head]
     for stretch in d.stretches:
         lines += [
-            _row(f"{_NAMES[stretch.where]}: inverse", stretch.inverse),
-            _row(f"{'':<{len(_NAMES[stretch.where])}}  forward", stretch.forward),
+            _row(f"{KINDS[stretch.where]}: inverse", stretch.inverse),
+            _row(f"{'':<{len(KINDS[stretch.where])}}  forward", stretch.forward),
         ]
     lines += ["", "Log-density and log-determinant, errors in nats", head]
+    if d.log_det.rows:
+        lines += [
+            _row("log-determinant against autograd", d.log_det),
+            _row("  of the inverse", d.log_det_inverse),
+        ]
+    if d.both_ways is not None:
+        lines.append(_row("log-determinants, forward and back", d.both_ways))
     lines += [
-        _row("log-determinant against autograd", d.log_det),
-        _row("  of the inverse", d.log_det_inverse),
         _row(f"float32 against float64, {d.deviation.where}", d.deviation.error),
     ]
     if d.deviation.row >= 0:
@@ -56,7 +69,6 @@ def describe(diagnosis: Diagnosis) -> str:
     lines += [
         "",
         *_latent(d),
-        f"{'Layers, stretch and log-determinant':<52}{'inverse':>10}{'forward':>10}{'log-det':>10}",
     ]
     lines += _layers(d)
     return "\n".join(lines)
@@ -119,8 +131,12 @@ def _layers(d: Diagnosis) -> list[str]:
     shown = d.layers
     if len(shown) > _MOST_LAYERS:
         shown = tuple(layer for layer in shown if layer.name in levels) or shown[:_MOST_LAYERS]
+    wide = max(50, *(len(layer.name) for layer in shown)) if shown else 50
     lines = [
-        f"  {layer.name:<50}{_short(layer.inverse):>10}{_short(layer.forward):>10}{_short(layer.log_det):>10}  "
+        f"{'Layers, stretch and log-determinant':<{wide + 2}}{'inverse':>10}{'forward':>10}{'log-det':>10}"
+    ]
+    lines += [
+        f"  {layer.name:<{wide}}{_short(layer.inverse):>10}{_short(layer.forward):>10}{_short(layer.log_det):>10}  "
         f"{levels.get(layer.name, '')}".rstrip()
         for layer in shown
     ]

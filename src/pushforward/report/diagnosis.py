@@ -104,7 +104,8 @@ def _layers(ax: Axes, d: Diagnosis, theme: Theme) -> None:
     title = "Stretch of each layer" + (
         f" (the {len(shown)} largest of {len(own)})" if len(shown) < len(own) else ""
     )
-    dress(ax, theme, title=title, x="local Lipschitz constant, 99 % of the rows")
+    below = "" if d.both_ways is None else ", from below"
+    dress(ax, theme, title=title, x=f"local Lipschitz constant{below}, 99 % of the rows")
     _logarithmic(ax)
     values = [v for a in shown for v in (a.inverse, a.forward) if math.isfinite(_number(v))] or [1.0]
     ax.set_xlim(min(1.0, *values) / 2, max(100.0, 2 * max(values)))
@@ -120,7 +121,10 @@ def _precision(ax: Axes, d: Diagnosis, theme: Theme) -> None:
         (d.deviation.error, theme.real, "-", f"float32 against float64, {d.deviation.where}"),
         (d.log_det, theme.drawn, "-", "log-determinant against autograd"),
         (d.log_det_inverse, theme.drawn, "--", "the same of the inverse"),
+        (d.both_ways, theme.faint, "-", "log-determinants, forward and back"),
     ):
+        if q is None:
+            continue
         _distribution(ax, q, colour=colour, style=style, label=label, least=_LEAST_NATS)
     dress(ax, theme, title="Log-density and log-determinant", x="error, nats", y="share of rows below")
     _logarithmic(ax)

@@ -20,8 +20,7 @@ from ..configs import (
     default_image_model,
     default_image_training,
 )
-from ..data.images import check_enough
-from ..data import split_rows
+from ..data import check_enough, split_rows
 from ..errors import DataError
 from ..flows import image_flow
 from .checkpoints import Checkpoints, finished_run
@@ -121,6 +120,28 @@ def condition_of_pixels(pixels: Tensor, schema: ImageSchema) -> Tensor:
         down, across = schema.given_box
         return pixels[:, :, down, across].float()
     return shrunk(pixels)
+
+
+def whole_images(pixels: Tensor, given: Tensor | None, schema: ImageSchema) -> Tensor:
+    """Return whole images ``(*batch, *image_shape)`` of what is modelled and the half that is given.
+
+    Args:
+        pixels: What is modelled, ``(*batch, *event_shape)``.
+        given: What was given, as ``conditions`` returns it; of anything but a half it is not looked at.
+        schema: The images.
+
+    Example:
+        >>> schema = ImageSchema(height=2, width=2, given="left")
+        >>> whole_images(torch.ones(1, 2, 1), torch.zeros(1, 2, 1), schema)
+        tensor([[[0., 1.],
+                 [0., 1.]]])
+    """
+    if schema.given_box is None or given is None:
+        return pixels
+    result = pixels.new_zeros((*pixels.shape[:-3], *schema.image_shape))
+    for (down, across), part in ((schema.event_box, pixels), (schema.given_box, given)):
+        result[..., down, across] = part.to(pixels)
+    return result
 
 
 def shrunk(pixels: Tensor, factor: int = SMALL) -> Tensor:

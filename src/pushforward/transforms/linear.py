@@ -91,9 +91,10 @@ class LULinear(Transform):
 
     def __init__(self, features: int, bound: float = 5.0, *, size: Shape = (), rotate: bool = True) -> None:
         super().__init__((features, *size))
-        start = torch.eye(features, dtype=torch.float64)[torch.randperm(features)]
         if rotate:
             start, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
+        else:
+            start = torch.eye(features, dtype=torch.float64)[torch.randperm(features)]
         p, lower, upper = torch.linalg.lu(start)
         diagonal = upper.diagonal()
         dtype = torch.get_default_dtype()
