@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_runs import TINY, continuous, done, mixed
+from image_runs import CLASSES, TINY_IMAGES, fit_pictures, squares, write_classes
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +31,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path / "tiny.toml",
             *options,
         )
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder pets of two classes; grey.npy without labels, and labels.txt; a flow for each of what may be given."""
+    path = tmp_path_factory.mktemp("images")
+    (path / "tiny.toml").write_text(TINY_IMAGES)
+    images = squares(60)
+    write_classes(images, path / "pets")
+    np.save(path / "grey.npy", images.pixels[:, 0])
+    assert images.labels is not None
+    (path / "labels.txt").write_text("\n".join(CLASSES[i] for i in images.labels))
+    np.save(path / "large.npy", squares(4, size=(10, 8)).pixels[:, 0])
+    continuous(60).write_csv(path / "table.csv")
+    for given in ("plain", "class", "top", "small"):
+        fit_pictures(
+            path, path / "pets", path / f"{given}.flow", *(() if given == "plain" else ("--given", given))
+        )
+    done("fit", path / "table.csv", "-o", path / "table.flow", "--model", "nice", "--epochs", 1)
     return path

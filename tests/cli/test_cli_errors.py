@@ -194,7 +194,7 @@ def later(blob: bytes) -> bytes:
     (length,) = struct.unpack("<Q", blob[:8])
     header = json.loads(blob[8 : 8 + length])
     metadata = json.loads(header["__metadata__"]["pushforward"])
-    metadata["format"] += 1
+    metadata["format"] = 3
     metadata["sha256"] = "0" * 64
     header["__metadata__"]["pushforward"] = json.dumps(metadata)
     text = json.dumps(header).encode()
@@ -208,7 +208,7 @@ def later(blob: bytes) -> bytes:
         (cut, ["cut short or changed"]),
         (cut_in_the_header, ["cut short"]),
         (flip, ["checksum does not match"]),
-        (later, ["has format 2", "reads up to 1", "install a later one"]),
+        (later, ["has format 3", "reads up to 2", "install a later one"]),
         (lambda _: b"", ["cut short", "0 bytes"]),
         (lambda _: b"a,b\n1,2\n" * 50, ["not a saved flow"]),
     ],

@@ -236,12 +236,15 @@ class _Job:
 
         from ..evaluate.editing import edit as edited
         from ..report.picture_sheets import write_sheet
-        from .picked_images import name_of, shown, whole
+        from ..training.images import whole_images
+        from .picked_images import name_of, shown
 
         schema, some = self.fitted.images, self.points.take(places)
         columns = [
             shown(
-                whole(edited(self.fitted.flow, some.x, direction, s, some.context), some.context, schema),
+                whole_images(
+                    edited(self.fitted.flow, some.x, direction, s, some.context), some.context, schema
+                ),
                 schema.levels,
             )
             for s in strengths

@@ -122,10 +122,11 @@ def _rows(schema: ImageSchema, truth: Tensor, given: Tensor, draws: Tensor) -> N
     import numpy as np
     import torch
 
-    from .picked_images import shown, whole
+    from ..training.images import whole_images
+    from .picked_images import shown
 
     levels, size = schema.levels, schema.image_shape[1:]
-    pictures = whole(draws, given.expand(len(draws), *given.shape), schema).transpose(0, 1)
+    pictures = whole_images(draws, given.expand(len(draws), *given.shape), schema).transpose(0, 1)
     rows = shown(torch.cat([truth[:, None].double(), pictures, truth[:, None].double()], 1), levels)
     rows = np.ascontiguousarray(np.broadcast_to(rows, (*rows.shape[:2], 3, *size)))
     if schema.given == "small":

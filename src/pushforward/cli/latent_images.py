@@ -180,7 +180,8 @@ def _draw(output: Path, schema: ImageSchema, trips: tuple[Tensor, Tensor, Tensor
     import torch
 
     from ..report.picture_sheets import write_sheet
-    from .picked_images import shown, whole
+    from ..training.images import whole_images
+    from .picked_images import shown
 
     before, after, context = trips
     levels = schema.levels
@@ -189,10 +190,10 @@ def _draw(output: Path, schema: ImageSchema, trips: tuple[Tensor, Tensor, Tensor
     large = float(np.quantile(apart.numpy(), 0.99)) / levels
     power = min(12, max(0, math.floor(-math.log10(large)))) if large > 0 else 4
     rows = [
-        shown(whole(before.floor(), context, schema), levels),
-        shown(whole(after.floor(), context, schema), levels),
+        shown(whole_images(before.floor(), context, schema), levels),
+        shown(whole_images(after.floor(), context, schema), levels),
         shown(
-            whole(apart * 10.0**power, None if context is None else torch.zeros_like(context), schema),
+            whole_images(apart * 10.0**power, None if context is None else torch.zeros_like(context), schema),
             levels + 1,
         ),
     ]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..configs import ImageSchema
 from ..errors import ArtifactError, DataError
 from .image_files import images_for
 from .options import UsageError, closest
@@ -138,16 +137,6 @@ def class_number(fitted: FittedFlow, model: Path, name: str | None) -> int | Non
             f"--class: {model} does not know {name!r}, but {listing(schema.classes)}.{closest(name, schema.classes)}"
         )
     return schema.classes.index(name)
-
-
-def whole(event: Tensor, context: Tensor | None, schema: ImageSchema) -> Tensor:
-    """Return whole images ``(*batch, *image_shape)`` of what is modelled with the half that is given."""
-    if schema.given_box is None or context is None:
-        return event
-    result = event.new_zeros((*event.shape[:-3], *schema.image_shape))
-    for box, part in ((schema.event_box, event), (schema.given_box, context)):
-        result[..., box[0], box[1]] = part.to(event)
-    return result
 
 
 def shown(pixels: Tensor, levels: int) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from .layers import Inside, first_to_lose
 from .subject import Subject
 from .verdict import (
     FORMULA,
+    KINDS,
     LOG_PROB_BROKEN,
     LOG_PROB_DOUBTFUL,
     LOG_PROB_RELATIVE,
@@ -33,16 +34,6 @@ from .verdict import (
 _FAR, _FAR_SHARE = 10.0, 0.1
 _ORDER = {"broken": 0, "doubtful": 1, "note": 2}
 _PLACES = {"data": "rows of data", "samples": "samples", "away": "points away from data"}
-KINDS = {
-    "data": "data",
-    "samples": "samples",
-    "away": "away from data",
-    "noise": "uniform noise",
-    "black": "all black",
-    "white": "all white",
-    "board": "checkerboard",
-}
-"""What kinds of points are called."""
 
 
 def judge(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..flows import Flow
+from ..networks.shapes import Shape
 from ..surjections import DequantisePixels
 from .points import Points, spread_out
 from .subject import Subject
@@ -55,30 +56,38 @@ def _apart(subject: Subject, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _extremes(subject: Subject) -> list[Points]:
-    """Return images far from those that people take, all of which have a density: noise, black, white, both in turn."""
-    flow, levels = subject.exact, levels_of(subject.exact)
-    generator = torch.Generator().manual_seed(subject.seed)
-    shape = (_EACH, *flow.event_shape)
-    _, height, width = flow.event_shape
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
-    white = float(levels - 1)
-    # Squares of 1, 2, 4 and 8 pixels, where so large ones fit twice, each with either colour first.
-    sizes = [min(2**i, max(1, max(height, width) // 2)) for i in range(4)]
-    boards = torch.stack([(rows // s + columns // s + k) % 2 for s in sizes for k in range(2)])
-    images = {
-        "noise": torch.randint(levels, shape, generator=generator).double(),
-        "black": torch.zeros(shape, dtype=torch.float64),
-        "white": torch.full(shape, white, dtype=torch.float64),
-        "board": white * boards[:, None].expand(shape).double(),
-    }
+    """Return images far from those that people take, all of which have a density."""
+    flow, generator = subject.exact, torch.Generator().manual_seed(subject.seed)
     known = subject.data_or_samples
     given = None
     if known.context is not None:
         given = known.context[spread_out(len(known), _EACH)[torch.arange(_EACH) % min(_EACH, len(known))]]
     found = []
     assert flow.surjection is not None and flow.preprocess is not None
-    for where, pixels in images.items():
+    for where, pixels in unlike_data(flow.event_shape, levels_of(flow), _EACH, generator).items():
         x, _ = flow.surjection.encode(pixels, generator=generator)
         z = flow.preprocess(x, flow.like)[0].flatten(1)
         found.append(Points(where, z, z, given))
     return found
+
+
+def unlike_data(shape: Shape, levels: int, each: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return images as no data are, in pixels: noise, all black, all white, and both in turn.
+
+    Args:
+        shape: That of one image, ``(channels, rows, columns)``.
+        levels: Number of levels.
+        each: Images of each kind.
+        generator: Source of the noise.
+    """
+    rows, columns, white = torch.arange(shape[-2])[:, None], torch.arange(shape[-1]), float(levels - 1)
+    # Squares of 1, 2, 4 and 8 pixels, where so large ones fit twice, each with either colour first.
+    sides = [min(2**i, max(1, max(shape[1:]) // 2)) for i in range(4)]
+    boards = torch.stack([(rows // side + columns // side + k) % 2 for side in sides for k in range(2)])
+    boards = boards[torch.arange(each) % len(boards)]
+    return {
+        "noise": torch.randint(levels, (each, *shape), generator=generator).double(),
+        "black": torch.zeros((each, *shape), dtype=torch.float64),
+        "white": torch.full((each, *shape), white, dtype=torch.float64),
+        "board": white * boards[:, None].expand(each, *shape).double(),
+    }

@@ -11,22 +11,13 @@ from torch import Tensor
 
 from ..flows import Flow, chunk_rows
 from ..networks.shapes import check_event
+from .jacobians import strongest
+from .pictures import unlike_data
 from .points import cast, enter_context, enter_points, spread_out
-from .stretches import largest_stretch
+from .verdict import KINDS, PIXEL_DOUBTFUL
 
-EXPLODES = 1e-4
-"""The error, as a share of the range of pixels, above which an inverse explodes: at 256 levels a fortieth of one."""
-
-_AWAY = 64  # images of noise; a quarter as many of each constant kind, for their dequantisation differs
+_EACH = 16  # images of each kind away from data, whose noise of dequantisation differs
 _ITERATIONS = 8
-_NAMES = {
-    "data": "data",
-    "samples": "samples",
-    "noise": "uniform noise",
-    "black": "all black",
-    "white": "all white",
-}
-_NAMES["board"] = "checkerboard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +51,8 @@ class RoundTrip:
 
     @property
     def explodes(self) -> bool:
-        """Whether an error is above ``EXPLODES``, or not finite."""
-        return self.not_finite > 0 or self.maximum > EXPLODES
+        """Whether an error is above ``PIXEL_DOUBTFUL``, or not finite."""
+        return self.not_finite > 0 or self.maximum > PIXEL_DOUBTFUL
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +119,7 @@ class RoundTripReport:
             numbers = "".join(f"{_short(v):>10}" for v in (trip.median, trip.high, trip.maximum))
             exact = "-" if trip.exact is None else f"{trip.exact:,}"
             lines.append(
-                f"  {_NAMES[trip.where]:<13}{numbers}{trip.images:>10,}{exact:>18}{trip.not_finite:>12,}"
+                f"  {KINDS[trip.where]:<13}{numbers}{trip.images:>10,}{exact:>18}{trip.not_finite:>12,}"
             )
         latents = [trip.latent for trip in self.trips if trip.latent is not None]
         lines += [f"Latents of samples come back within {_short(value)}." for value in latents]
@@ -138,7 +129,7 @@ class RoundTripReport:
                 f"  {'':<13}{'to latent':>10}{'to data':>10}{'images':>10}",
             ]
         lines += [
-            f"  {_NAMES[s.where]:<13}{_short(s.to_latent):>10}{_short(s.to_data):>10}{s.points:>10}"
+            f"  {KINDS[s.where]:<13}{_short(s.to_latent):>10}{_short(s.to_data):>10}{s.points:>10}"
             for s in self.stretches
         ]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
@@ -227,7 +218,7 @@ def image_round_trips(
     """
     images, context = _checked(flow, images, context)
     generator = torch.Generator().manual_seed(seed)
-    kinds = {"data": images, **_away(flow.event_shape, levels, generator)}
+    kinds = {"data": images, **unlike_data(flow.event_shape, levels, _EACH, generator)}
     trips = []
     for where, x in kinds.items():
         given = None if context is None else context[torch.arange(len(x)) % len(context)]
@@ -289,19 +280,6 @@ def _errors(
     )
 
 
-def _away(shape: tuple[int, ...], levels: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return images as no data are, in pixels."""
-    top, few = levels - 1, _AWAY // 4
-    black = torch.zeros((few, *shape), dtype=torch.float64)
-    board = (torch.arange(shape[-2])[:, None] + torch.arange(shape[-1])) % 2 * float(top)
-    return {
-        "noise": torch.randint(levels, (_AWAY, *shape), generator=generator).double(),
-        "black": black,
-        "white": black + top,
-        "board": black + board,
-    }
-
-
 def _stretches(
     flow: Flow, kinds: dict[str, Tensor], context: Tensor | None, points: int, generator: torch.Generator
 ) -> tuple[ImageStretch, ...]:
@@ -320,7 +298,7 @@ def _stretches(
         latent = double.transform.forward(z, given)[0]
     sizes = [len(places) for places in chosen.values()]
     to_latent, to_data = (
-        largest_stretch(direction, start, given, iterations=_ITERATIONS, generator=generator).split(sizes)
+        strongest(direction, start, given, iterations=_ITERATIONS, generator=generator)[0].split(sizes)
         for direction, start in ((double.transform.forward, z), (double.transform.inverse, latent))
     )
     # The largest of numbers with a NaN among them is NaN.
@@ -360,7 +338,7 @@ def _leave(flow: Flow, z: Tensor) -> Tensor:
 
 
 def _warning(trip: RoundTrip) -> str:
-    text = f"on images of the kind '{_NAMES[trip.where]}' the inverse explodes"
+    text = f"on images of the kind '{KINDS[trip.where]}' the inverse explodes"
     if trip.not_finite:
         return f"{text}: {trip.not_finite:,} of {trip.images:,} do not come back finite."
     return f"{text}: they come back with errors up to {trip.maximum:.2g} of the range."

@@ -34,6 +34,16 @@ MASS_BROKEN, MASS_DOUBTFUL = 0.03, 0.01
 MASS_ERRORS = 6.0
 LOG_PROB_BROKEN, LOG_PROB_DOUBTFUL, LOG_PROB_RELATIVE = 1.0, 0.1, 1e-4
 PIXEL_DOUBTFUL = 1e-4
+KINDS = {
+    "data": "data",
+    "samples": "samples",
+    "away": "away from data",
+    "noise": "uniform noise",
+    "black": "all black",
+    "white": "all white",
+    "board": "checkerboard",
+}
+"""What kinds of points are called."""
 KS_DISTANCE, KS_LEVEL = 0.05, 0.001
 SHARES = torch.linspace(0, 1, 41, dtype=torch.float64)
 """Probabilities of the quantiles that a curve is made of."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 
-from .findings import KINDS
-from .verdict import Diagnosis, Mass, Quantiles
+from .verdict import KINDS, Diagnosis, Mass, Quantiles
 
 _WIDTH = 110
 MEANING = {
