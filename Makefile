@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports docs wheel smoke smoke-lowest bench stress fuzz check clean help
+.PHONY: demo test lint types imports docs wheel smoke smoke-lowest bench image-models figures stress fuzz check clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,14 @@ $(BENCH_JAX)/.installed: benchmarks/constraints-jax.txt
 bench: $(BENCH_TORCH)/.installed $(BENCH_JAX)/.installed ## Time it beside its peers, on an idle machine, in 20 minutes
 	$(BENCH_TORCH)/bin/python -m benchmarks.speed \
 		--output benchmarks/results/cpu-2-threads.json --chart docs/images/speed.png
+
+MODELS ?= benchmarks/models
+
+image-models: $(STAMP) ## Train the models of images on MNIST and Fashion-MNIST, in 2 hours
+	$(BIN)/python -m benchmarks.image_models --folder $(MODELS)
+
+figures: $(STAMP) ## Draw the pictures of images in the documentation, from the models of image-models
+	$(BIN)/python -m benchmarks.image_figures --folder $(MODELS) --output docs/images
 
 stress: $(STAMP) ## Kill 200 fits at random moments and resume them
 	OMP_NUM_THREADS=1 $(BIN)/python tests/stress/killed_fits.py --kills 200

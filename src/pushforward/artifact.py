@@ -190,7 +190,7 @@ def _rebuild(file: sealed.Sealed) -> FittedFlow:
     size = sum(math.prod(shape) * file.dtypes[name].itemsize for name, shape in file.shapes.items())
     if "images" in found:
         images: ImageSchema = _validated(ImageSchema, found["images"], "images")
-        columns, build = images.height * images.width, partial(image_flow, model, images)
+        columns, build = 1, partial(image_flow, model, images)
     else:
         schema: TableSchema = _validated(TableSchema, found["schema"], "schema")
         columns, build = len(schema.columns), partial(table_flow, model, schema)

@@ -247,6 +247,8 @@ def _found(job: _Job, images: ImageSet, split: ImageSplit) -> list[str]:
 
 
 def _report(job: _Job, fitted: FittedFlow, output: Path, out: Console) -> None:
+    from ..training.images import MOST_SCORED
+
     facts, schema = fitted.facts, fitted.images
     out.print(
         f"\nBits per dimension of {modelled(schema)}, a bound, by one draw of dequantisation noise:",
@@ -258,7 +260,8 @@ def _report(job: _Job, fitted: FittedFlow, output: Path, out: Console) -> None:
         ("test", facts.test_rows, facts.test_log_prob),
     ):
         nats = f", {value:.2f} nats each" if name == "test" else ""
-        out.print(f"  {name:<11}{bits(schema, value):>10.4f}   {counted(rows, 'image')}{nats}")
+        some = f", by {MOST_SCORED:,} of them" if name == "train" and rows > MOST_SCORED else ""
+        out.print(f"  {name:<11}{bits(schema, value):>10.4f}   {counted(rows, 'image')}{some}{nats}")
     if facts.stopped == "time" and "max_seconds" not in job.training:
         out.print(
             f"The time budget of {clock(facts.config.max_seconds or 0.0)} is the default; --max-time gives another."

@@ -147,7 +147,8 @@ class ImageGlowConfig(_Model):
     """Glow (Kingma & Dhariwal, 2018): actnorm, invertible 1x1 convolution and coupling, on several scales.
 
     ``coupling`` is ``"affine"``, ``"additive"`` or ``"spline"``; ``dequantise`` is ``"uniform"`` or ``"variational"``;
-    ``radius`` above 0 puts a layer before it all that goes over the pixels in reading order, as ``PixelNSFConfig``.
+    ``radius`` above 0 puts a layer before it all that goes over the pixels in reading order, as ``PixelNSFConfig`` does;
+    ``minimum`` is that of its splines and of those of the couplings.
     """
 
     _may_be_zero: ClassVar[tuple[str, ...]] = ("radius",)
@@ -159,6 +160,7 @@ class ImageGlowConfig(_Model):
     coupling: str = "affine"
     bins: int = 8
     bound: float = 5.0
+    minimum: float = 0.01
     dequantise: str = "uniform"
 
     def __post_init__(self) -> None:
@@ -175,12 +177,16 @@ class ImageGlowConfig(_Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelNSFConfig(_Model):
-    """Neural spline flow over the pixels in reading order (as in MaCow, Ma et al., 2019), each seeing a window."""
+    """Neural spline flow over the pixels in reading order (as in MaCow, Ma et al., 2019), each seeing a window.
+
+    ``minimum`` is the least width, height and slope of the splines, which bounds by how much the inverse stretches.
+    """
 
     layers: int = 2
     radius: int = 4
     bins: int = 16
     bound: float = 5.0
+    minimum: float = 0.01
     hidden: tuple[int, ...] = (64, 64)
 
 

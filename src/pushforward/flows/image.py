@@ -74,7 +74,13 @@ def image_flow(model: ImageModelConfig, schema: ImageSchema) -> Flow:
         steps: list[Transform] = [multi_scale(model, event, given)]
         if isinstance(model, ImageGlowConfig) and model.radius:
             width = model.hidden_channels
-            first = PixelNSFConfig(layers=1, radius=model.radius, bound=model.bound, hidden=(width, width))
+            first = PixelNSFConfig(
+                layers=1,
+                radius=model.radius,
+                bound=model.bound,
+                minimum=model.minimum,
+                hidden=(width, width),
+            )
             steps = [*_in_reading_order(first, event, given), *steps]
         if inside:
             steps = [Cellwise(_noise(event), levels), *_scores(schema), *steps]
@@ -100,7 +106,7 @@ def image_flow(model: ImageModelConfig, schema: ImageSchema) -> Flow:
 def _in_reading_order(model: PixelNSFConfig, event: Shape, context_shape: Shape | None) -> list[Transform]:
     """Return layers that go over the pixels forwards and backwards in turn; of colours, also from one to the next."""
     channels, h, w = event
-    spline = RationalQuadraticSpline(model.bins, model.bound)
+    spline = RationalQuadraticSpline(model.bins, model.bound, minimum=model.minimum)
     layers: list[Transform] = []
     for k in range(model.layers):
         network = CausalPatchMLP(
@@ -178,7 +184,7 @@ def _glow_step(model: ImageGlowConfig, shape: Shape, context_shape: Shape | None
     maps: dict[str, ElementwiseMap] = {
         "affine": Affine(),
         "additive": Additive(),
-        "spline": RationalQuadraticSpline(model.bins, model.bound),
+        "spline": RationalQuadraticSpline(model.bins, model.bound, minimum=model.minimum),
     }
     moves, width = maps[model.coupling], model.hidden_channels
     # The many parameters of a spline are written to one pixel, by a network that sees as far as Glow's.

@@ -31,7 +31,9 @@ from .record import train_and_record
 if TYPE_CHECKING:
     from ..data import Images, ImageSet
 
-_MOST_VALID, _MOST_SCORED = 5_000, 5_000
+_MOST_VALID = 5_000
+MOST_SCORED = 5_000
+"""How many training images the record of a fit scores at most."""
 _VALID_SHARE, _TEST_SHARE = 0.1, 0.1
 
 
@@ -250,7 +252,7 @@ def fit_image_split(
         training=training,
         source=source,
         num_samples=1,
-        most=_MOST_SCORED,
+        most=MOST_SCORED,
         checkpoints=checkpoints,
         on_epoch=on_epoch,
         on_note=on_note,

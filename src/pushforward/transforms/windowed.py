@@ -45,7 +45,7 @@ class PixelAutoregressive(Transform):
 
     here: Tensor
     inside: Tensor
-    window: Tensor
+    before: Tensor
 
     def __init__(
         self,
@@ -57,13 +57,18 @@ class PixelAutoregressive(Transform):
     ) -> None:
         super().__init__(event_shape, context_shape=network.context_shape)
         self.map, self.network, self.backwards = map, network, backwards
-        lines = _lines(*event_shape[1:], network.radius)
-        self._sizes = [len(line) for line in lines]
-        here = torch.tensor([pixel for line in lines for pixel in line])
+        _, h, w = event_shape
+        # Where the pixels of each step lie in an image with a margin above and on both sides.
+        step = (torch.arange(w) + (network.radius + 1) * torch.arange(h)[:, None]).flatten()
+        here, width = step.argsort(stable=True), w + 2 * network.radius
+        self._sizes = [size for size in step.bincount().tolist() if size]
         self.register_buffer("here", here, persistent=False)
-        inside, window = _windows(here, event_shape[2], network.radius)
+        inside = (here // w + network.radius) * width + here % w + network.radius
         self.register_buffer("inside", inside, persistent=False)
-        self.register_buffer("window", window, persistent=False)
+        above = torch.arange(-network.radius, 0)[:, None] * width
+        above = (above + torch.arange(-network.radius, network.radius + 1)).flatten()
+        before = torch.cat([above, torch.arange(-network.radius, 0)])
+        self.register_buffer("before", before, persistent=False)
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         x = self._turned(x)
@@ -100,9 +105,9 @@ class PixelAutoregressive(Transform):
         # With a margin of zeros above and on both sides, so that every window is whole.
         found = y.new_zeros(len(pixels), (h + radius) * (w + 2 * radius), channels)
         total = y.new_zeros(len(pixels))
-        steps = zip(*(t.split(self._sizes) for t in (self.here, self.inside, self.window)), strict=True)
-        for here, inside, window in steps:
-            seen = found[:, window].flatten(-2)
+        steps = zip(*(t.split(self._sizes) for t in (self.here, self.inside)), strict=True)
+        for here, inside in steps:
+            seen = found[:, inside[:, None] + self.before].flatten(-2)
             seen = torch.cat([seen, places[here].expand(len(pixels), -1, -1)], -1)
             parameters = self.network.mlp(seen, None if given is None else given[:, here])
             x, log_derivative = self.map.inverse(pixels[:, here], self._map_parameters(parameters, None))
@@ -118,21 +123,3 @@ class PixelAutoregressive(Transform):
 
     def _turned(self, x: Tensor) -> Tensor:
         return x.flip(-2, -1) if self.backwards else x
-
-
-def _lines(h: int, w: int, radius: int) -> list[list[int]]:
-    """Return the pixels of each step, counted in reading order."""
-    lines: list[list[int]] = [[] for _ in range(w + (radius + 1) * (h - 1))]
-    for row in range(h):
-        for column in range(w):
-            lines[column + (radius + 1) * row].append(row * w + column)
-    return [line for line in lines if line]
-
-
-def _windows(here: Tensor, w: int, radius: int) -> tuple[Tensor, Tensor]:
-    """Return the places of pixels in an image with a margin above and on both sides, and those of their windows."""
-    width = w + 2 * radius
-    inside = (here // w + radius) * width + here % w + radius
-    above = torch.arange(-radius, 0)[:, None] * width + torch.arange(-radius, radius + 1)
-    before = torch.cat([above.flatten(), torch.arange(-radius, 0)])
-    return inside, inside[:, None] + before
