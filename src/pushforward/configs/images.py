@@ -147,7 +147,7 @@ class ImageGlowConfig(_Model):
     """Glow (Kingma & Dhariwal, 2018): actnorm, invertible 1x1 convolution and coupling, on several scales.
 
     ``coupling`` is ``"affine"``, ``"additive"`` or ``"spline"``; ``dequantise`` is ``"uniform"`` or ``"variational"``;
-    ``radius`` above 0 puts a layer before it all that goes over the pixels in reading order, as ``PixelNSFConfig`` does;
+    ``radius`` above 0 puts a layer before it all that goes over the pixels in reading order, as ``PixelNSFConfig``;
     ``minimum`` is that of its splines and of those of the couplings.
     """
 
