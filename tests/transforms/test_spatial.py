@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from case_parts import MAPS, seeded
 from cases import randomise
-from image_cases import in_reading_order, several_scales
-from pushforward.configs import ImageGlowConfig, ImageSchema
+from image_cases import in_reading_order, on_pixels, several_scales
+from pushforward.configs import ImageGlowConfig, ImageSchema, PixelNSFConfig
 from pushforward.flows import image_flow
 from pushforward.training.drift import find_drift, with_constant_memory
 from pushforward.transforms import (
@@ -22,9 +22,11 @@ from pushforward.transforms import (
     Elementwise,
     Equalise,
     Flatten,
+    Inverse,
     LULinear,
     MultiScale,
     RationalQuadraticSpline,
+    Sigmoid,
     Squeeze,
 )
 from pushforward.transforms.walk import named, walk
@@ -171,3 +173,42 @@ def test_equalised_pixels_are_normal_and_what_lies_outside_has_no_density() -> N
     far = torch.linspace(-30, 30, 301, dtype=torch.float64)[:, None].expand(-1, 3)
     back, _ = t.inverse(far)
     assert (back >= 0).all() and (back <= 4).all() and (back.diff(dim=0) >= 0).all()
+
+
+def test_gradients_of_equalised_pixels_are_finite_up_to_the_ends_of_the_levels() -> None:
+    for dtype in (torch.float32, torch.float64):
+        t = Equalise((1,), 256)
+        t.initialize(torch.randint(1, 255, (5000, 1), generator=seeded()).float())
+        t = t.to(dtype)
+        x = torch.tensor(
+            [[1e-4], [1e-3], [0.5], [128.5], [255.5], [255.9999]], dtype=dtype, requires_grad=True
+        )
+        y, log_abs_det = t(x)
+        for value in (y, log_abs_det):
+            (gradient,) = torch.autograd.grad(value.sum(), x, retain_graph=True)
+            assert gradient.isfinite().all()
+
+
+def test_the_logit_has_no_density_outside_of_its_interval() -> None:
+    logit = Inverse(Elementwise(Sigmoid(), (1,)))
+    y, log_abs_det = logit(torch.tensor([[-0.1], [0.5], [1.1], [math.nan]]))
+    assert log_abs_det[0] == log_abs_det[2] == -math.inf and log_abs_det[3].isnan() and y[3].isnan()
+    assert y[:3].isfinite().all()
+
+
+def test_many_gradients_at_once_go_through_patches() -> None:
+    coupling = on_pixels(MAPS["affine"], None, spread=3)
+    randomise(coupling, 1.0, seeded())
+    x = torch.randn((40, 4, 2, 2), generator=seeded())
+    at_once = torch.autograd.functional.jacobian(lambda t: coupling(t)[1].sum(), x, vectorize=True)
+    torch.testing.assert_close(at_once, torch.autograd.functional.jacobian(lambda t: coupling(t)[1].sum(), x))
+    y = coupling(x.requires_grad_())[0]
+    v = torch.randn((3, *y.shape), generator=seeded())
+    (together,) = torch.autograd.grad(y, x, v, is_grads_batched=True, retain_graph=True)
+    for i in range(3):
+        torch.testing.assert_close(together[i], torch.autograd.grad(y, x, v[i], retain_graph=True)[0])
+
+
+def test_a_window_larger_than_the_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="radius must be at most the larger side of 4 x 6 pixels, got 9"):
+        image_flow(PixelNSFConfig(radius=9), ImageSchema(height=4, width=6))

@@ -106,6 +106,8 @@ def image_flow(model: ImageModelConfig, schema: ImageSchema) -> Flow:
 def _in_reading_order(model: PixelNSFConfig, event: Shape, context_shape: Shape | None) -> list[Transform]:
     """Return layers that go over the pixels forwards and backwards in turn; of colours, also from one to the next."""
     channels, h, w = event
+    if model.radius > max(h, w):
+        raise ValueError(f"radius must be at most the larger side of {h} x {w} pixels, got {model.radius}")
     spline = RationalQuadraticSpline(model.bins, model.bound, minimum=model.minimum)
     layers: list[Transform] = []
     for k in range(model.layers):

@@ -31,13 +31,14 @@ def squares(x: Tensor, side: int, beside: Tensor | None = None, *, count: int | 
         tensor([0., 0., 0., 0., 1., 2., 0., 0., 0.])
     """
     count = side**2 * x.shape[-1] if count is None else count
-    if serves(x) and (beside is None or serves(beside)) and _kernel() is not None:
+    if _can(x) and (beside is None or _can(beside)) and _kernel() is not None:
         rows: Tensor = _Squares.apply(x, beside, side, count)  # type: ignore[no-untyped-call]
         return rows
     p, (h, w) = side // 2, x.shape[-3:-1]
     padded = F.pad(x, (0, 0, p, p, p, p))
     seen = torch.cat([padded[..., i : i + h, j : j + w, :] for i in range(side) for j in range(side)], -1)
-    seen = seen[..., :count]
+    if count < seen.shape[-1]:
+        seen = seen[..., :count]
     return seen if beside is None else torch.cat([seen, beside], -1)
 
 
@@ -54,12 +55,12 @@ def gather(y: Tensor, channels: int, side: int, *, count: int | None = None) -> 
         Images with channels last, ``(*batch, H, W, channels)``.
     """
     count = side**2 * channels if count is None else count
-    if serves(y) and _kernel() is not None:
+    if _can(y) and _kernel() is not None:
         image: Tensor = _Gather.apply(y, channels, side, count)  # type: ignore[no-untyped-call]
         return image
     p, (h, w) = side // 2, y.shape[-3:-1]
-    written = F.pad(y[..., :count], (0, side**2 * channels - count))
-    parts = written.unflatten(-1, (side, side, channels))
+    written = F.pad(y if count == y.shape[-1] else y[..., :count], (0, side**2 * channels - count))
+    parts = written.reshape(*written.shape[:-1], side, side, channels)
     total = y.new_zeros((*y.shape[:-3], h, w, channels))
     for i in range(side):
         for j in range(side):
@@ -67,6 +68,11 @@ def gather(y: Tensor, channels: int, side: int, *, count: int | None = None) -> 
             part = F.pad(parts[..., i, j, :], (0, 0, j, side - 1 - j, i, side - 1 - i))
             total = total + part[..., p : p + h, p : p + w, :]
     return total
+
+
+def _can(x: Tensor) -> bool:
+    # Gradients of many gradients at once have no numbers of their own.
+    return serves(x) and torch._C._has_storage(x)
 
 
 class _Squares(torch.autograd.Function):

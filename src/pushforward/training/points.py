@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..flows import Flow
 
-_MOST_IMAGES = 20_000  # that a preprocess is fitted to
+_MOST_PIXELS = 2**24  # that a preprocess is fitted to
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def fit_preprocess(flow: Flow, points: Points, generator: torch.Generator) -> No
     """Fit the flow's preprocess and its data-dependent parameters to the training points."""
     few = 4096
     if are_large(flow):
-        points, few = points.spread(_MOST_IMAGES), 512
+        points, few = points.spread(max(512, _MOST_PIXELS // points.x[0].numel())), 512
     with torch.no_grad():
         if flow.preprocess is not None:
             x = points.x.double()

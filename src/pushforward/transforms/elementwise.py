@@ -171,9 +171,11 @@ class Sigmoid(ElementwiseMap):
         return torch.sigmoid(x), -(softplus(x) + softplus(-x))
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Interval to line."""
-        log_y, log_rest = torch.log(y), torch.log1p(-y)
-        return log_y - log_rest, -(log_y + log_rest)
+        """Interval to line; what lies outside of [0, 1] has log-derivative -inf, for no density is there."""
+        outside = (y < 0) | (y > 1)
+        inner = torch.where(outside, 0.5, y)
+        log_y, log_rest = torch.log(inner), torch.log1p(-inner)
+        return log_y - log_rest, torch.where(outside, -torch.inf, -(log_y + log_rest))
 
 
 class Tanh(ElementwiseMap):

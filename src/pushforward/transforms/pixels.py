@@ -12,6 +12,8 @@ from .base import Shape, Transform
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _PRIOR = 20.0
 """How many images' weight the histogram of all pixels has in that of each."""
+_AT_ONCE = 2**22
+"""How many pixels are counted at once."""
 _FLAT = 0.01
 """Share of the uniform distribution, so that no level is so unlikely that its cell is lost in rounding."""
 
@@ -89,10 +91,11 @@ class Equalise(Transform):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Count the levels of ``x (n, *event_shape)``."""
         with torch.no_grad():
-            cells = x.reshape(len(x), -1).floor().clamp(0, self.levels - 1).long()
-            counts = torch.zeros_like(self.frequencies).scatter_add_(
-                1, cells.T.contiguous(), torch.ones_like(cells.T, dtype=self.frequencies.dtype)
-            )
+            counts = torch.zeros_like(self.frequencies)
+            pixel = torch.arange(counts.shape[0], device=x.device)
+            for part in x.flatten(1).split(max(1, _AT_ONCE // counts.shape[0])):
+                cells = part.floor().clamp(0, self.levels - 1).long() + pixel * self.levels
+                counts += torch.bincount(cells.flatten(), minlength=counts.numel()).reshape(counts.shape)
             overall = counts.sum(0) / counts.sum()
             own = (counts + _PRIOR * overall) / (len(x) + _PRIOR)
             self.frequencies.copy_((1 - _FLAT) * own + _FLAT / self.levels)
@@ -106,9 +109,9 @@ class Equalise(Transform):
         below, width, above = self._cells(cell)
         # Each half of the normal by the share of its own tail, which has all its digits.
         tiny = torch.finfo(x.dtype).tiny
-        low = (below + width * (inner - cell)).clamp(min=tiny)
-        high = (above + width * (cell + 1 - inner)).clamp(min=tiny)
-        y = torch.where(low < high, torch.special.ndtri(low), -torch.special.ndtri(high))
+        low, high = below + width * (inner - cell), above + width * (cell + 1 - inner)
+        # The tail alone: of the other half the slope may be infinite, and its gradient not a number.
+        y = torch.special.ndtri(torch.minimum(low, high).clamp(min=tiny)) * torch.where(low < high, 1.0, -1.0)
         log_slope = width.log() + 0.5 * y.square() + _HALF_LOG_TWO_PI
         return y.reshape(x.shape), log_slope.masked_fill(outside, -torch.inf).sum(-1)
 

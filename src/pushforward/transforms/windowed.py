@@ -61,7 +61,7 @@ class PixelAutoregressive(Transform):
         # Where the pixels of each step lie in an image with a margin above and on both sides.
         step = (torch.arange(w) + (network.radius + 1) * torch.arange(h)[:, None]).flatten()
         here, width = step.argsort(stable=True), w + 2 * network.radius
-        self._sizes = [size for size in step.bincount().tolist() if size]
+        self._sizes = step.unique(return_counts=True)[1].tolist()
         self.register_buffer("here", here, persistent=False)
         inside = (here // w + network.radius) * width + here % w + network.radius
         self.register_buffer("inside", inside, persistent=False)
