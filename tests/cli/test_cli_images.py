@@ -11,14 +11,15 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from cli_runs import done, run
+from cli_runs import done, refused, run
 from image_runs import CLASSES, fit_pictures, squares, write_classes
 from numpy.typing import NDArray
 from torch.nn.functional import one_hot
 
 from pushforward import IMAGE_MODELS, MODELS, load
+from pushforward.cli.image_files import images_for
 from pushforward.cli.options import UsageError, sides
-from pushforward.data import read_images
+from pushforward.data import read_images, read_picture, write_pictures
 from pushforward.data.pictures import decode
 from pushforward.errors import OutputError
 from pushforward.flows import score
@@ -145,8 +146,68 @@ def test_a_sheet_holds_the_draws(pictures: Path, tmp_path: Path) -> None:
     assert not np.array_equal(np.load(tmp_path / "b.npy"), drawn)
     done("sample", pictures / "plain.flow", "-o", tmp_path / "g.png")
     assert tiles(tmp_path / "g.png").shape[:2] == (8, 8)
-    done("sample", pictures / "plain.flow", "-o", tmp_path / "g.png", "-n", 5)
-    assert tiles(tmp_path / "g.png").shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["plain", "class"])
+def test_a_sheet_of_a_number_of_draws_holds_as_many(pictures: Path, tmp_path: Path, name: str) -> None:
+    result = done("sample", pictures / f"{name}.flow", "-o", tmp_path / "g.png", "-n", 5, "--seed", 4)
+    assert result.err.startswith("5 images drawn") and "2 rows of up to 3" in result.err
+    flow, noise = load(pictures / f"{name}.flow").flow, torch.Generator().manual_seed(4)
+    given = one_hot(torch.tensor([0, 0, 0, 1, 1]), 2).float() if name == "class" else None
+    expected = flow.sample(() if name == "class" else (5,), given, generator=noise).to(torch.uint8).numpy()
+    found = tiles(tmp_path / "g.png")
+    assert found.shape[:2] == (2, 3)
+    np.testing.assert_array_equal(found.reshape(6, 1, 8, 8)[:5], expected)
+    assert (found[1, 2] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("draws", "images", "rows", "each"), [(1, 60, 1, 1), (5, 60, 2, 3), (7, 2, 2, 4), (5, 1, 1, 5)]
+)
+def test_images_that_are_given_come_on_top_of_the_draws(
+    pictures: Path, *, tmp_path: Path, draws: int, images: int, rows: int, each: int
+) -> None:
+    whole = squares(60).pixels[:images]
+    np.save(tmp_path / "given.npy", whole[:, 0])
+    options = ("--given-images", tmp_path / "given.npy", "-n", draws)
+    result = done("sample", pictures / "top.flow", "-o", tmp_path / "g.png", *options)
+    assert result.err.startswith(f"{draws} image")
+    found = tiles(tmp_path / "g.png")
+    assert found.shape[:2] == (rows, each + 1)
+    np.testing.assert_array_equal(found[:, 0], whole[:rows])
+    drawn = found[:, 1:].reshape(-1, 8, 8)
+    assert (drawn[draws:] == 255).all() and not (drawn[:draws] == 255).all((1, 2)).any()
+    np.testing.assert_array_equal(drawn[:draws, :4], whole[:rows, 0, :4].repeat(each, 0)[:draws])
+
+
+@pytest.fixture(scope="module")
+def few_levels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flow of digits, which have 17 levels."""
+    path = tmp_path_factory.mktemp("levels") / "d.flow"
+    done(
+        "fit", "digits", "-o", path, "--size", "4x4", "--model", "flat-realnvp", "--epochs", 1, "--batch-size", 512
+    )  # fmt: skip
+    return path
+
+
+def test_pictures_hold_few_levels_as_they_are_written(few_levels: Path, tmp_path: Path) -> None:
+    done("sample", few_levels, "-o", tmp_path / "a.npy", "-n", 30)
+    done("sample", few_levels, "-o", tmp_path / "samp", "-n", 30)
+    fitted, drawn = load(few_levels), np.load(tmp_path / "a.npy")
+    assert drawn.max() == 16
+    for path in (tmp_path / "samp", tmp_path / "a.npy"):
+        found = images_for(fitted, path)
+        np.testing.assert_array_equal(found.pixels, drawn)
+    one = tmp_path / "samp" / "00007.png"
+    np.testing.assert_array_equal(images_for(fitted, one).pixels[0], read_picture(one, fitted.images))
+    done("score", few_levels, tmp_path / "samp", "-o", tmp_path / "files.parquet")
+    done("score", few_levels, tmp_path / "a.npy", "-o", tmp_path / "array.parquet")
+    files, array = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("files", "array"))
+    np.testing.assert_allclose(files["log_prob"], array["log_prob"], rtol=1e-5)
+    write_pictures(np.full((1, 1, 4, 4), 7, np.uint8), tmp_path / "samp", names=["00007.png"])
+    arguments = ("score", few_levels, tmp_path / "samp", "-o", tmp_path / "no.csv")
+    says = ["samp: 00007.png holds the value 7, which is none of the 17 between 0 and 255", "255/16"]
+    refused(*arguments, code=3, says=says, untouched=tmp_path)
 
 
 def test_temperature_0_draws_one_image(pictures: Path, tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from cli_runs import done, refused
-from image_runs import squares
+from image_runs import squares, write_classes
 
 from pushforward import load, save
+from pushforward.cli.files import check_output
 from pushforward.data import write_pictures
+from pushforward.errors import OutputError
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,9 @@ def test_pictures_that_cannot_be_fitted(pictures: Path, tmp_path: Path) -> None:
         ("plain", "g.npy", ("--grid", "2x2"), 2, ["--grid: is for one sheet"]),
         ("plain", "g.png", ("--grid", "2x2", "-n", "4"), 2, ["--grid or -n, not both"]),
         ("plain", "g.png", ("--grid", "2"), 2, ["--grid: expected rows x columns such as 8x8"]),
-        ("plain", "g.png", ("--grid", "200x200"), 2, ["at most 10,000 pictures"]),
+        ("plain", "g.png", ("--grid", "200x200"), 2, ["--grid: a sheet has at most 10,000 pictures"]),
+        ("plain", "g.png", ("-n", "10001"), 2, ["-n: a sheet has at most 10,000 pictures, got 10,001"]),
+        ("top", "g.png", ("--given-images", "pets", "-n", "9990"), 2, ["-n: a sheet", "9,990 and 60 images"]),
         ("plain", "g.png", ("--set", "a=1"), 2, ["--set: is for flows of tables"]),
         ("plain", "g.png", ("--context", "table.csv"), 2, ["--context: is for flows of tables"]),
         ("plain", "g.png", ("--class", "cat"), 2, ["--class", "density of an image, so no class"]),
@@ -169,6 +173,41 @@ def test_flows_and_data_that_do_not_belong_together(pictures: Path, tmp_path: Pa
         (("diagnose", plain, pictures / "large.npy"), 3, ["10 x 8"]),
     ):
         refused(*arguments, code=code, says=says, untouched=tmp_path)
+
+
+def test_images_that_are_read_are_not_replaced(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    write_classes(squares(10), folder)
+    image, link = folder / "cat" / "1.png", tmp_path / "link.png"
+    link.symlink_to(image)
+    for output in (image, link, tmp_path / "pets" / ".." / "pets" / "cat" / "1.png"):
+        for command in (
+            ("reconstruct", "plain", folder),
+            ("edit", "plain", folder, "--attribute", "brightness"),
+            ("interpolate", "plain", f"{folder}:1-2"),
+            ("inpaint", "top", f"{folder}:1-2"),
+            ("sample", "top", "--given-images", folder),
+        ):
+            name, model, *rest = command
+            arguments = (name, pictures / f"{model}.flow", *rest, "-o", output)
+            refused(*arguments, code=5, says=["is one of the inputs", "Choose another"], untouched=tmp_path)
+    arguments = ("inpaint", pictures / "top.flow", f"{image}:1", "-o", image)
+    refused(*arguments, code=5, says=["is the input", "Choose another"], untouched=tmp_path)
+    # What stands there and is not read may be replaced.
+    for _ in range(2):
+        done("score", pictures / "plain.flow", folder, "-o", folder / "scores.csv")
+
+
+def test_numbers_of_images_may_be_part_of_a_name(tmp_path: Path) -> None:
+    pixels = squares(1).pixels
+    plain, numbered = write_pictures(pixels.repeat(2, 0), tmp_path, names=["a.png", "a.png:1"])
+    check_output(plain, [numbered])
+    with pytest.raises(OutputError, match="is the input"):
+        check_output(numbered, [numbered])
+    numbered.unlink()
+    for words in ("a.png:1", "a.png:1-8"):
+        with pytest.raises(OutputError, match="is the input"):
+            check_output(plain, [tmp_path / words])
 
 
 def test_what_is_not_a_number_is_said(pictures: Path, tmp_path: Path) -> None:

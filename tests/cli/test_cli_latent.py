@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -11,13 +12,18 @@ import pytest
 import torch
 from cli_runs import done, refused
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pushforward import TrainConfig, load, save
 from pushforward.configs import ImageGlowConfig
 from pushforward.data import Images, ImageSet, write_pictures
 from pushforward.data.pictures import decode
+from pushforward.distributions import DiagonalNormal
+from pushforward.evaluate.editing import Direction, measure_edit
+from pushforward.flows import Flow
 from pushforward.report.picture_sheets import write_sheet
 from pushforward.training.images import fit_images
+from pushforward.transforms import Affine, Elementwise
 
 TINY = ImageGlowConfig(scales=1, steps=1, hidden_channels=8)
 TRAINING = TrainConfig(epochs=2, batch_size=16)
@@ -177,6 +183,26 @@ def test_edit_draws_and_measures(place: Path, tmp_path: Path) -> None:
     assert "with thickness, width held fixed" in held.out and "given the top half" in held.out
 
 
+@pytest.mark.parametrize(("lost", "kept"), [(0, 1.0), (2, 1.0), (4, math.nan)])
+def test_images_that_are_lost_do_not_count_as_of_another_class(
+    monkeypatch: pytest.MonkeyPatch, lost: int, kept: float
+) -> None:
+    shape, images = (1, 2, 2), torch.arange(16.0).reshape(4, 1, 2, 2)
+    flow = Flow(Elementwise(Affine(), shape), DiagonalNormal(shape))
+    straight = Flow.from_latent
+
+    def overflow(self: Flow, z: Tensor, context: Tensor | None = None) -> Tensor:
+        x = straight(self, z, context).clone()
+        x[:lost] = torch.inf
+        return x
+
+    monkeypatch.setattr(Flow, "from_latent", overflow)
+    direction = Direction("brightness", torch.ones(shape), 1.0, 256, (), 4)
+    report = measure_edit(flow, images, direction, strengths=(0.0,), classifier=lambda x: x[:, 0, 0, 0] > 9)
+    assert report.not_finite == (lost / 4,)
+    np.testing.assert_equal(report.kept, (kept,))
+
+
 def test_edit_towards_a_class_and_by_numbers_of_a_table(place: Path, tmp_path: Path) -> None:
     run = done(
         "edit", place / "plain.flow", place / "bars", "--attribute", "class=lying", "--strengths", "0,1",
@@ -193,6 +219,9 @@ def test_edit_towards_a_class_and_by_numbers_of_a_table(place: Path, tmp_path: P
     found = re.search(r"by a regression, right about (\d+) % of its variance", run.out)
     assert found is not None and int(found[1]) > 50
     assert "shine" in run.out and "standard deviation of shine" in run.err
+    lines = [f"{line.split(',')[0]}.0,{line.split(',')[1]}" if i else line for i, line in enumerate(lines)]
+    (tmp_path / "shine.csv").write_text("\n".join(lines))
+    assert done(*arguments, tmp_path / "shine.csv", "-o", tmp_path / "w.png").out == run.out
 
 
 @pytest.mark.parametrize(
@@ -202,6 +231,8 @@ def test_edit_towards_a_class_and_by_numbers_of_a_table(place: Path, tmp_path: P
         ("shine\n2\n", ["no column that says which image"]),
         ("image,shine\n1,2\n81,2\n", ["row 2", "no image 81", "from 1 to 80"]),
         ("image,shine\n1,2\n1,2\n", ["row 2", "image 1 stands twice"]),
+        ("image,shine\n1.0,2\n1.5,2\n", ["row 2", "no image 1.5"]),
+        ("image,shine\n1.0,2\n1.0,2\n", ["row 2", "image 1 stands twice"]),
         ("image,shine\na.png,2\n", ["no image 'a.png'"]),
         ("image,shine\n1,x\n", ["'shine'", "not a column of numbers"]),
         ("image,shine\n1,2\n", ["at least 10 images with a number"]),

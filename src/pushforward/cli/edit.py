@@ -327,18 +327,20 @@ def _numbers(table: Path, column: str, images: Images) -> Tensor:
     for row, (which, number) in enumerate(
         zip(frame[others[0]], frame[column].cast(pl.Float64), strict=True), 1
     ):
-        place = which - 1 if isinstance(which, int) else places.get(which)
+        # A column of whole numbers with gaps may be read as one of floats.
+        image = int(which) if isinstance(which, float) and which.is_integer() else which
+        place = image - 1 if isinstance(image, int) else places.get(image)
         if place is None or not 0 <= place < len(images):
             wanted = f"a number from 1 to {len(images):,}" + (" or a file name" if places else "")
             raise DataError(
-                f"there is no image {which!r}",
+                f"there is no image {image!r}",
                 source=table,
                 row=row,
                 column=others[0],
                 remedy=f"Give {wanted}.",
             )
         if place in seen:
-            raise DataError(f"image {which!r} stands twice", source=table, row=row, column=others[0])
+            raise DataError(f"image {image!r} stands twice", source=table, row=row, column=others[0])
         seen.add(place)
         result[place] = math.nan if number is None else number
     return result

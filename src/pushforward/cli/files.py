@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from ..artifact import FittedFlow
 
 STDOUT = "-"
+
+NUMBERED = re.compile(r"(.+):(\d+)(?:-(\d+))?", re.DOTALL)
+"""Images of a set, folder or file by their numbers: ``mnist:12``, ``folder:1-8``."""
 
 
 def check_output(output: Path, inputs: Sequence[Path | None], *, suffixes: Sequence[str] = ()) -> None:
@@ -32,8 +36,15 @@ def check_output(output: Path, inputs: Sequence[Path | None], *, suffixes: Seque
             f"End the name in {' or '.join(suffixes)}."
         )
     for path in inputs:
-        if path is not None and path.exists() and output.exists() and output.samefile(path):
+        if path is None or not output.exists():
+            continue
+        source = _source(path)
+        if source.exists() and output.samefile(source):
             raise OutputError(f"{output}: is the input, which would be replaced. Choose another path.")
+        if source.is_dir() and _is_read_in(output, source):
+            raise OutputError(
+                f"{output}: is one of the inputs in {source}, which would be replaced. Choose another path."
+            )
     check_writable(output)
 
 
@@ -78,6 +89,24 @@ def check_table(path: Path) -> None:
             source=path,
             remedy="Give a table of rows: CSV, TSV, Parquet, .npy or .npz.",
         )
+
+
+def _source(path: Path) -> Path:
+    """Return the file or folder of an input, without the numbers of images in it; a file that is there comes first."""
+    match = None if path.exists() else NUMBERED.fullmatch(str(path))
+    return path if match is None else Path(match[1])
+
+
+def _is_read_in(file: Path, folder: Path) -> bool:
+    """Return whether a file that is there is one of the images of a folder."""
+    from ..data.idx import has_idx_name
+    from ..data.labels import PICTURE_SUFFIXES
+
+    # Both where its name stands and where a link leads.
+    places = (file.resolve(), file.parent.resolve() / file.name)
+    if not file.is_file() or not any(folder.resolve() in place.parents for place in places):
+        return False
+    return file.suffix.lower() in PICTURE_SUFFIXES or has_idx_name(file)
 
 
 def to_stdout(output: Path) -> bool:

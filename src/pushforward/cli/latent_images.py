@@ -197,7 +197,7 @@ def _draw(output: Path, schema: ImageSchema, trips: tuple[Tensor, Tensor, Tensor
             levels + 1,
         ),
     ]
-    write_sheet(output, np.stack(rows, 1), columns=("image", "back", f"difference $\\times 10^{{{power}}}$"))
+    write_sheet(output, np.stack(rows, 1), columns=("image", "back", f"$\\times 10^{{{power}}}$ off"))
     return 10.0**power
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import ArtifactError, DataError
+from .files import NUMBERED
 from .image_files import images_for
 from .options import UsageError, closest
 from .text import listing
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ..artifact import FittedFlow
     from ..data import Images
     from ..training.points import Points
-
-_NUMBERED = re.compile(r"(.+):(\d+)(?:-(\d+))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def pick(fitted: FittedFlow, arguments: Sequence[str]) -> Picked:
     names: list[str] = []
     sets: dict[str, Images] = {}
     for argument in arguments:
-        match = None if Path(argument).exists() else _NUMBERED.fullmatch(argument)
+        match = None if Path(argument).exists() else NUMBERED.fullmatch(argument)
         if match is None:
             pixels.append(_picture(fitted, Path(argument))[None])
             names.append(Path(argument).name)

@@ -61,6 +61,7 @@ class _Plan:
     Attributes:
         kind: Of the output: ``"grid"``, ``"array"`` or ``"folder"``.
         shape: Rows and columns of the sheet; of an array or a folder the images and 1.
+        draws: How many; what they leave of the last row of a sheet stays white.
         context: What each draw is given, or None.
         classes: The class of each draw, or none.
         before: Images that stand first in the rows of the sheet, or None.
@@ -68,14 +69,10 @@ class _Plan:
 
     kind: str
     shape: tuple[int, int]
+    draws: int
     context: Tensor | None = None
     classes: tuple[int, ...] = ()
     before: NDArray[np.uint8] | None = None
-
-    @property
-    def draws(self) -> int:
-        rows, columns = self.shape
-        return rows * columns if self.before is None else rows * (columns - 1)
 
 
 def draw_images(
@@ -152,16 +149,17 @@ def _plan(fitted: FittedFlow, model: Path, kind: str, wishes: ImageWishes, count
             f"--given-images: {model} is the density of {modelled(schema)}, so no images are given to it{what}"
         )
     shape = _shape(kind, wishes.grid, count)
+    draws = shape[0] * shape[1] if count is None else count
     if schema.given == "":
-        return _Plan(kind, shape)
+        return _Plan(kind, shape, draws)
     if schema.given == "class":
-        return _of_classes(schema, model, kind, wishes.classes, shape)
+        return _of_classes(schema, model, kind, wishes.classes, shape, draws=draws)
     if wishes.given_images is None:
         raise UsageError(
             f"{model}: is the density of {modelled(schema)}. Give --given-images IMAGES, whole ones, of which it takes "
             f"{given_to(schema)}"
         )
-    return _of_images(fitted, kind, wishes.given_images, shape, cut=count is None)
+    return _of_images(fitted, kind, wishes.given_images, shape, count)
 
 
 def _shape(kind: str, grid: str | None, count: int | None) -> tuple[int, int]:
@@ -172,19 +170,31 @@ def _shape(kind: str, grid: str | None, count: int | None) -> tuple[int, int]:
     if grid is not None and count is not None:
         raise UsageError("give --grid or -n, not both")
     if count is not None:
+        _check_room(count, "-n", f"{count:,}")
         columns = math.ceil(math.sqrt(count))
         return math.ceil(count / columns), columns
     shape = _GRID if grid is None else sides(grid, "--grid", "rows x columns", "8x8")
-    if shape[0] * shape[1] > _MOST_IN_GRID:
-        raise UsageError(
-            f"--grid: a sheet has at most {_MOST_IN_GRID:,} pictures, got {shape[0]} x {shape[1]}; for more, end the "
-            "output in .npy or give a folder"
-        )
+    _check_room(shape[0] * shape[1], "--grid", f"{shape[0]} x {shape[1]}")
     return shape
 
 
+def _check_room(pictures: int, option: str, got: str) -> None:
+    """Check that a sheet is not too large, before anything is drawn."""
+    if pictures > _MOST_IN_GRID:
+        raise UsageError(
+            f"{option}: a sheet has at most {_MOST_IN_GRID:,} pictures, got {got}; for more, end the output in .npy or "
+            "give a folder"
+        )
+
+
 def _of_classes(
-    schema: ImageSchema, model: Path, kind: str, chosen: Sequence[str] | None, shape: tuple[int, int]
+    schema: ImageSchema,
+    model: Path,
+    kind: str,
+    chosen: Sequence[str] | None,
+    shape: tuple[int, int],
+    *,
+    draws: int,
 ) -> _Plan:
     """Return a plan with a class for each row of a sheet, or for each image in turn."""
     import torch
@@ -197,28 +207,37 @@ def _of_classes(
                 f"--class: {model} does not know {name!r}; it knows {listing(known, 30)}.{closest(name, known)}"
             )
     numbers = [known.index(name) for name in wanted] or list(range(len(known)))
-    rows, columns = shape
-    classes = [numbers[i % len(numbers)] for i in range(rows) for _ in range(columns)]
-    return _Plan(kind, shape, one_hot(torch.tensor(classes), len(known)).float(), tuple(classes))
+    classes = [numbers[i // shape[1] % len(numbers)] for i in range(draws)]
+    return _Plan(kind, shape, draws, one_hot(torch.tensor(classes), len(known)).float(), tuple(classes))
 
 
-def _of_images(fitted: FittedFlow, kind: str, path: Path, shape: tuple[int, int], *, cut: bool) -> _Plan:
-    """Return a plan with an image for each row of a sheet, or for each draw in turn."""
+def _of_images(fitted: FittedFlow, kind: str, path: Path, shape: tuple[int, int], count: int | None) -> _Plan:
+    """Return a plan with an image for each row of a sheet, before the draws that are counted, or for each in turn."""
     import torch
 
     from ..training.images import condition_of_pixels
 
-    if kind == "grid" and shape[1] < 2:
+    if kind == "grid" and count is None and shape[1] < 2:
         raise UsageError(
             f"--grid: each row is an image and draws given a part of it, so that 2 columns are needed, got {shape[1]}"
         )
     images = images_for(fitted, path)
-    rows = min(shape[0], len(images)) if kind == "grid" or cut else shape[0]
-    pixels = images.pixels[[i % len(images) for i in range(rows)]]
-    given = condition_of_pixels(torch.from_numpy(pixels), fitted.images)
+    rows = min(shape[0], len(images)) if kind == "grid" or count is None else shape[0]
     if kind != "grid":
-        return _Plan(kind, (rows, 1), given)
-    return _Plan(kind, (rows, shape[1]), given.repeat_interleave(shape[1] - 1, 0), before=pixels)
+        pixels = images.pixels[[i % len(images) for i in range(rows)]]
+        return _Plan(kind, (rows, 1), rows, condition_of_pixels(torch.from_numpy(pixels), fitted.images))
+    if count is None:
+        each = shape[1] - 1
+        draws = rows * each
+    else:
+        draws, each = count, math.ceil(count / rows)
+        rows = math.ceil(count / each)
+        _check_room(
+            rows + draws, "-n", f"{draws:,} and {counted(rows, 'image')} that they are given a part of"
+        )
+    pixels = images.pixels[:rows]
+    given = condition_of_pixels(torch.from_numpy(pixels), fitted.images)
+    return _Plan(kind, (rows, each + 1), draws, given.repeat_interleave(each, 0)[:draws], before=pixels)
 
 
 def _draw(fitted: FittedFlow, model: Path, plan: _Plan, temperature: float, seed: int) -> NDArray[np.uint8]:
@@ -262,10 +281,9 @@ def _write(drawn: NDArray[np.uint8], output: Path, plan: _Plan, schema: ImageSch
         return f"an array {drawn.shape} of whole numbers 0 to {schema.levels - 1}{turn}"
     rows, columns = plan.shape
     if plan.before is not None:
-        parts = drawn.reshape(rows, columns - 1, *schema.image_shape)
-        drawn = np.concatenate([plan.before[:, None], parts], 1).reshape(-1, *schema.image_shape)
+        drawn = np.insert(drawn, np.arange(rows) * (columns - 1), plan.before, axis=0)
     write_grid(drawn, rows, columns, output, levels=schema.levels)
-    sheet = f"{counted(rows, 'row')} of {columns}"
+    sheet = f"{counted(rows, 'row')} of {'' if len(drawn) == rows * columns else 'up to '}{columns}"
     if plan.before is not None:
         return f"{sheet}: an image, then draws given {given_to(schema)}"
     return f"{sheet}; a class a row: {listing(named)}" if named else sheet

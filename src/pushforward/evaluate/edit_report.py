@@ -23,7 +23,8 @@ class EditReport:
         changes: Mean change of each attribute in its own units, over the images that have it before and after.
         clipped: Share of pixels that came out more than half a level outside of the range.
         not_finite: Share of images with a pixel that is not finite; nothing else counts them.
-        kept: Share of images that a classifier gives the same label before and after; None without one.
+        kept: Share of the images that are finite to which a classifier gives the same label before and after; None
+            without one, and NaN where none is finite.
         returned: Share of pixels that latents not moved at all give back within half a level.
     """
 

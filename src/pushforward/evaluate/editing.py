@@ -251,7 +251,9 @@ def measure_edit(
         changes={name: tuple(_mean(a[name] - b) for a in after) for name, b in before.items()},
         clipped=tuple(c / (f * pixels) if f else math.nan for c, f in zip(clipped, finite, strict=True)),
         not_finite=tuple(1.0 - f / len(images) for f in finite),
-        kept=None if classifier is None else tuple(k / len(images) for k in kept),
+        kept=None
+        if classifier is None
+        else tuple(k / f if f else math.nan for k, f in zip(kept, finite, strict=True)),
         returned=returned / (len(images) * pixels),
     )
 
