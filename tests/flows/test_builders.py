@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from case_parts import HALF_TURN
 from cases import (
     CONTEXT,
-    HALF_TURN,
     MODEL_CASES,
     PERIODIC,
     contexts,

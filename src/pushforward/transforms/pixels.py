@@ -111,7 +111,9 @@ class Equalise(Transform):
         tiny = torch.finfo(x.dtype).tiny
         low, high = below + width * (inner - cell), above + width * (cell + 1 - inner)
         # The tail alone: of the other half the slope may be infinite, and its gradient not a number.
-        y = torch.special.ndtri(torch.minimum(low, high).clamp(min=tiny)) * torch.where(low < high, 1.0, -1.0)
+        y = torch.special.ndtri(torch.minimum(low, high).clamp(min=tiny)) * torch.where(
+            low <= high, 1.0, -1.0
+        )
         log_slope = width.log() + 0.5 * y.square() + _HALF_LOG_TWO_PI
         return y.reshape(x.shape), log_slope.masked_fill(outside, -torch.inf).sum(-1)
 

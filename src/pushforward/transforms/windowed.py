@@ -75,7 +75,7 @@ class PixelAutoregressive(Transform):
         result = self._fused(x, context) if serves(x) else None
         if result is None:
             y, log_derivative = self.map.forward(
-                x, self._map_parameters(self.network(x, context).movedim(-3, -1), x)
+                x, self._map_parameters(self.network(x, context).to(x).movedim(-3, -1), x)
             )
             result = y, sum_event(log_derivative, 3)
         return self._turned(result[0]), result[1]
@@ -109,7 +109,8 @@ class PixelAutoregressive(Transform):
         for here, inside in steps:
             seen = found[:, inside[:, None] + self.before].flatten(-2)
             seen = torch.cat([seen, places[here].expand(len(pixels), -1, -1)], -1)
-            parameters = self.network.mlp(seen, None if given is None else given[:, here])
+            # To the dtype of the points, should the network compute in a lower one.
+            parameters = self.network.mlp(seen, None if given is None else given[:, here]).to(pixels)
             x, log_derivative = self.map.inverse(pixels[:, here], self._map_parameters(parameters, None))
             found = found.index_copy(1, inside, x)
             total = total + log_derivative.sum((-2, -1))
