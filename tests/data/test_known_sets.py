@@ -33,7 +33,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def packed(array: np.ndarray) -> bytes:
-    return gzip.compress(idx_header(array.shape) + array.tobytes())
+    return gzip.compress(idx_header(array.shape) + array.tobytes(), mtime=0)  # equal in every process
 
 
 def put(folder: Path, *, unpacked: bool = False) -> Path:
