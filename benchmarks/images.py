@@ -1,6 +1,6 @@
 """Time Glow beside that of normflows: a training step and samples, at equal architecture, in one run.
 
-    .venv-bench/bin/python -m benchmarks.images
+    .venv-bench/bin/python benchmarks/images.py
 
 Both have scales of steps of actnorm, 1x1 convolution (LU) and affine coupling, whose network is a 3x3, a 1x1 and a 3x3
 convolution with rectifiers, and split channels between scales. Ours has a learned prior at each split besides. The two
