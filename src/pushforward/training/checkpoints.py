@@ -254,6 +254,23 @@ class Checkpoints:
             )
 
 
+def checkpoints_in(
+    folder: str | Path | None, *, resume: bool, on_note: Callable[[str], None] | None
+) -> Checkpoints | None:
+    """Return the checkpoints of a fit that is called from Python, in a folder or, without one, None.
+
+    A run that has ended has given its flow to who called; only one that has not is kept unasked.
+
+    Raises:
+        ValueError: Nothing to go on from.
+    """
+    if folder is None:
+        if resume:
+            raise ValueError("resume: needs checkpoint, the folder to go on from, got None")
+        return None
+    return Checkpoints(folder, resume=resume, replace=finished_run(folder), on_note=on_note)
+
+
 def finished_run(folder: str | Path) -> bool:
     """Return whether the newest checkpoint in a folder, if there is one, is that of a run that has ended."""
     paths = _checkpoints_in(Path(folder))

@@ -23,7 +23,7 @@ from ..configs import (
 from ..data import check_enough, split_rows
 from ..errors import DataError
 from ..flows import image_flow
-from .checkpoints import Checkpoints, finished_run
+from .checkpoints import Checkpoints, checkpoints_in
 from .loop import EpochRecord, TrainResult
 from .points import Points
 from .record import train_and_record
@@ -203,17 +203,14 @@ def fit_images(
         >>> fitted.facts.kind, fitted.facts.train_rows
         ('bound', 48)
     """
-    if checkpoint is None and resume:
-        raise ValueError("resume: needs checkpoint, the folder to go on from, got None")
+    checkpoints = checkpoints_in(checkpoint, resume=resume, on_note=on_note)
     return fit_image_split(
         split_images(images, given=given, pixels=pixels, seed=seed),
         model=model,
         training=training,
         seed=seed,
         source=images.name,
-        checkpoints=None
-        if checkpoint is None
-        else Checkpoints(checkpoint, resume=resume, replace=finished_run(checkpoint), on_note=on_note),
+        checkpoints=checkpoints,
         on_epoch=on_epoch,
         on_note=on_note,
     )

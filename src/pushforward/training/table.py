@@ -23,7 +23,7 @@ from ..configs import (
 from ..data import check_fittable, degeneracies, infer_schema, split_rows, to_matrix
 from ..errors import DataError
 from ..flows import table_flow
-from .checkpoints import Checkpoints, finished_run
+from .checkpoints import Checkpoints, checkpoints_in
 from .loop import EpochRecord, TrainResult
 from .notes import tell
 from .points import Points
@@ -148,14 +148,7 @@ def fit(
         >>> fitted.schema.names, fitted.facts.train_rows
         (('a', 'b'), 80)
     """
-    if checkpoint is None and resume:
-        raise ValueError("resume: needs checkpoint, the folder to go on from, got None")
-    checkpoints = (
-        None
-        if checkpoint is None
-        # A run that has ended has given its flow to who called; only one that has not is kept unasked.
-        else Checkpoints(checkpoint, resume=resume, replace=finished_run(checkpoint), on_note=on_note)
-    )
+    checkpoints = checkpoints_in(checkpoint, resume=resume, on_note=on_note)
     split = split_table(
         frame, data or DataConfig(), seed=seed, valid=valid, source=source, valid_source=valid_source
     )
