@@ -17,6 +17,7 @@ import torch
 from pushforward.configs import MODELS, TrainConfig
 from pushforward.data.densities import DENSITIES, density
 from pushforward.flows import build_flow, score
+from pushforward.objectives import objective_of
 from pushforward.training import Points, train
 
 
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="nsf", choices=MODELS)
+    parser.add_argument("--batch", type=int, default=1024, help="rows of a step")
+    parser.add_argument("--rate", type=float, default=1e-2, help="learning rate")
     parser.add_argument("--sets", default=",".join(DENSITIES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -44,17 +47,18 @@ def main() -> None:
         target = density(name)
         x, valid, test = rows(name, 500_000, 1), rows(name, 20_000, 2), rows(name, 100_000, 3)
         torch.manual_seed(arguments.seed)
-        flow = build_flow(MODELS[arguments.model](), 2)
+        model = MODELS[arguments.model]()
+        flow = build_flow(model, 2)
         settings = TrainConfig(
             epochs=1000,
             patience=1000,
-            batch_size=1024,
-            learning_rate=1e-2,
+            batch_size=arguments.batch,
+            learning_rate=arguments.rate,
             max_seconds=arguments.seconds,
             seed=arguments.seed,
         )
         start = time.perf_counter()
-        result = train(flow, Points(x), Points(valid), settings)
+        result = train(flow, Points(x), Points(valid), settings, objective=objective_of(model))
         seconds = time.perf_counter() - start
         loss = -score(flow, test).value.double()
         error = float(loss.std() / len(loss) ** 0.5)

@@ -1,5 +1,12 @@
 """Frozen dataclasses that describe models, training runs and tables; no torch."""
 
+from .continuous import (
+    AugmentedConfig,
+    FFJORDConfig,
+    FlowMatchingConfig,
+    ImageFlowMatchingConfig,
+    RNODEConfig,
+)
 from .data import DataConfig
 from .defaults import default_image_model, default_image_training, default_model, default_training
 from .facts import TrainingFacts
@@ -35,10 +42,14 @@ __all__ = [
     "IMAGE_MODELS",
     "MODELS",
     "SMALL",
+    "AugmentedConfig",
     "ColumnSchema",
     "DataConfig",
+    "FFJORDConfig",
+    "FlowMatchingConfig",
     "GlowConfig",
     "IAFConfig",
+    "ImageFlowMatchingConfig",
     "ImageGlowConfig",
     "ImageModelConfig",
     "ImageRealNVPConfig",
@@ -51,6 +62,7 @@ __all__ = [
     "NSFCouplingConfig",
     "PixelNSFConfig",
     "PlanarConfig",
+    "RNODEConfig",
     "RadialConfig",
     "RealNVPConfig",
     "SylvesterConfig",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .base import Model
+from .continuous import ImageFlowMatchingConfig
 from .models import (
     MODELS,
     IAFConfig,
@@ -14,7 +16,6 @@ from .models import (
     NSFConfig,
     NSFCouplingConfig,
     RealNVPConfig,
-    _Model,
 )
 
 GIVEN = ("", "class", "top", "bottom", "left", "right", "small")
@@ -134,7 +135,7 @@ class ImageSchema:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRealNVPConfig(_Model):
+class ImageRealNVPConfig(Model):
     """Real NVP for images (Dinh et al., 2017): checkerboard and channel masks, residual networks, several scales."""
 
     scales: int = 3
@@ -143,7 +144,7 @@ class ImageRealNVPConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageGlowConfig(_Model):
+class ImageGlowConfig(Model):
     """Glow (Kingma & Dhariwal, 2018): actnorm, invertible 1x1 convolution and coupling, on several scales.
 
     ``coupling`` is ``"affine"``, ``"additive"`` or ``"spline"``; ``dequantise`` is ``"uniform"`` or ``"variational"``;
@@ -176,7 +177,7 @@ class ImageGlowConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PixelNSFConfig(_Model):
+class PixelNSFConfig(Model):
     """Neural spline flow over the pixels in reading order (as in MaCow, Ma et al., 2019), each seeing a window.
 
     ``minimum`` is the least width, height and slope of the splines, which bounds by how much the inverse stretches.
@@ -194,6 +195,7 @@ ImageModelConfig = (
     PixelNSFConfig
     | ImageRealNVPConfig
     | ImageGlowConfig
+    | ImageFlowMatchingConfig
     | NICEConfig
     | RealNVPConfig
     | MAFConfig
@@ -206,6 +208,7 @@ IMAGE_MODELS: dict[str, type[ImageModelConfig]] = {
     "glow": ImageGlowConfig,
     "realnvp": ImageRealNVPConfig,
     "pixel-nsf": PixelNSFConfig,
+    "flow-matching": ImageFlowMatchingConfig,
     "nice": NICEConfig,
     "flat-realnvp": RealNVPConfig,
     "maf": MAFConfig,

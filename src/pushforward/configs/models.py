@@ -5,37 +5,14 @@ Sizes that come with the data (features, width of the context, circular columns)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
-Hidden = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Model:
-    """What all configurations share: values that no model can have are refused."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-    _may_be_zero: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        self._check()
-
-    def _check(self) -> None:
-        name = type(self).__name__
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "hidden":
-                if not value or any(not isinstance(h, int) or h < 1 for h in value):
-                    raise ValueError(f"{name}: hidden must hold widths of at least 1, got {value}")
-            elif isinstance(value, int) and value < (least := int(field.name not in self._may_be_zero)):
-                raise ValueError(f"{name}: {field.name} must be at least {least}, got {value}")
-            elif isinstance(value, float) and not 0 < value < float("inf"):
-                raise ValueError(f"{name}: {field.name} must be positive and finite, got {value}")
+from .base import Hidden, Model
+from .continuous import AugmentedConfig, FFJORDConfig, FlowMatchingConfig, RNODEConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NICEConfig(_Model):
+class NICEConfig(Model):
     """NICE (Dinh et al., 2014): additive couplings and a diagonal scaling, under a logistic or normal prior."""
 
     layers: int = 6
@@ -50,7 +27,7 @@ class NICEConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RealNVPConfig(_Model):
+class RealNVPConfig(Model):
     """Real NVP (Dinh et al., 2017): affine couplings."""
 
     layers: int = 8
@@ -59,7 +36,7 @@ class RealNVPConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GlowConfig(_Model):
+class GlowConfig(Model):
     """Glow (Kingma & Dhariwal, 2018) for vectors: steps of actnorm, LU-factored linear map and affine coupling."""
 
     layers: int = 8
@@ -68,7 +45,7 @@ class GlowConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MADEConfig(_Model):
+class MADEConfig(Model):
     """MADE with Gaussian conditionals (Germain et al., 2015)."""
 
     hidden: Hidden = (256, 256)
@@ -76,7 +53,7 @@ class MADEConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MAFConfig(_Model):
+class MAFConfig(Model):
     """Masked autoregressive flow (Papamakarios et al., 2017): fast densities, sequential samples."""
 
     layers: int = 5
@@ -85,7 +62,7 @@ class MAFConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IAFConfig(_Model):
+class IAFConfig(Model):
     """Inverse autoregressive flow (Kingma et al., 2016): fast samples, sequential densities."""
 
     layers: int = 5
@@ -94,7 +71,7 @@ class IAFConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NSFCouplingConfig(_Model):
+class NSFCouplingConfig(Model):
     """Neural spline flow with coupling layers (Durkan et al., 2019): both directions in one pass each."""
 
     layers: int = 6
@@ -105,7 +82,7 @@ class NSFCouplingConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NSFConfig(_Model):
+class NSFConfig(Model):
     """Neural spline flow with autoregressive layers (Durkan et al., 2019): the most expressive discrete flow here."""
 
     layers: int = 2
@@ -116,21 +93,21 @@ class NSFConfig(_Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanarConfig(_Model):
+class PlanarConfig(Model):
     """Planar flow (Rezende & Mohamed, 2015), with an inverse."""
 
     layers: int = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RadialConfig(_Model):
+class RadialConfig(Model):
     """Radial flow (Rezende & Mohamed, 2015), with an inverse."""
 
     layers: int = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SylvesterConfig(_Model):
+class SylvesterConfig(Model):
     """Sylvester flow (van den Berg et al., 2018), with an inverse; the rank is at most the number of features."""
 
     layers: int = 16
@@ -149,6 +126,10 @@ ModelConfig = (
     | PlanarConfig
     | RadialConfig
     | SylvesterConfig
+    | FFJORDConfig
+    | RNODEConfig
+    | AugmentedConfig
+    | FlowMatchingConfig
 )
 
 MODELS: dict[str, type[ModelConfig]] = {
@@ -163,4 +144,8 @@ MODELS: dict[str, type[ModelConfig]] = {
     "planar": PlanarConfig,
     "radial": RadialConfig,
     "sylvester": SylvesterConfig,
+    "ffjord": FFJORDConfig,
+    "rnode": RNODEConfig,
+    "augmented-ffjord": AugmentedConfig,
+    "flow-matching": FlowMatchingConfig,
 }

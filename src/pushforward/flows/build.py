@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..configs import (
+    AugmentedConfig,
+    FFJORDConfig,
+    FlowMatchingConfig,
     GlowConfig,
     IAFConfig,
     MADEConfig,
@@ -17,8 +20,10 @@ from ..configs import (
     PlanarConfig,
     RadialConfig,
     RealNVPConfig,
+    RNODEConfig,
     SylvesterConfig,
 )
+from .continuous import ffjord, flow_matching
 from .flow import Flow
 from .glow import glow
 from .maf import iaf, made, maf
@@ -39,6 +44,10 @@ BUILDERS: dict[type[ModelConfig], Callable[[Any, int, int, Sequence[int]], Flow]
     PlanarConfig: planar,
     RadialConfig: radial,
     SylvesterConfig: sylvester,
+    FFJORDConfig: ffjord,
+    RNODEConfig: ffjord,
+    AugmentedConfig: ffjord,
+    FlowMatchingConfig: flow_matching,
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..distributions import Distribution
 from ..networks.shapes import Shape, check_context, check_event
-from ..surjections import Surjection
+from ..surjections import Augment, Surjection
 from ..transforms import Transform
 from ..transforms.flat import Fixed, links_of
 from .compiling import compiled, compiles_well
@@ -27,7 +27,7 @@ class Estimate:
     Attributes:
         value: The estimates, in nats, of the batch shape.
         standard_error: Their standard errors, of the same shape; 0 where the value is exact.
-        kind: ``"exact"`` or ``"estimate"``.
+        kind: ``"exact"``, ``"estimate"``, or ``"bound"`` where the value is too small on average.
     """
 
     value: Tensor
@@ -50,6 +50,7 @@ class Flow(nn.Module):
             ``context_preprocess`` leaves it open.
         surjection: Encodes discrete elements before ``preprocess``. The density is then known up to noise only, by
             ``estimate_log_prob``.
+        augment: Adds elements in the model's units, after ``preprocess``; the density is then known up to noise only.
 
     Axes: ``log_prob(x, context)`` broadcasts the batch shapes of ``x (*batch, *event_shape)`` and ``context
     (*context_batch, *context_shape)``; ``sample(shape, context)`` gives ``(*shape, *context_batch, *event_shape)``.
@@ -77,6 +78,7 @@ class Flow(nn.Module):
         embedding: nn.Module | None = None,
         context_shape: Shape | None = None,
         surjection: Surjection | None = None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if transform.latent_shape != base.event_shape:
@@ -84,10 +86,16 @@ class Flow(nn.Module):
                 f"base must have the event shape that the transform gives, {transform.latent_shape}, "
                 f"got {base.event_shape}"
             )
-        if preprocess is not None and preprocess.transform.latent_shape != transform.event_shape:
+        if augment is not None and augment.latent_shape != transform.event_shape:
             raise ValueError(
-                f"preprocess must give the shape that the transform takes, {transform.event_shape}, "
-                f"got {preprocess.transform.latent_shape}"
+                f"augment must give the shape that the transform takes, {transform.event_shape}, "
+                f"got {augment.latent_shape}"
+            )
+        entered = transform.event_shape if augment is None else augment.event_shape
+        if preprocess is not None and preprocess.transform.latent_shape != entered:
+            raise ValueError(
+                f"preprocess must give the shape that {'the transform' if augment is None else 'augment'} takes, "
+                f"{entered}, got {preprocess.transform.latent_shape}"
             )
         if surjection is not None and preprocess is None:
             raise ValueError(
@@ -98,8 +106,8 @@ class Flow(nn.Module):
             raise ValueError(f"transform and base must take one context shape, got {sorted(shapes)}")
         self.transform, self.base = transform, base
         self.preprocess, self.context_preprocess = preprocess, context_preprocess
-        self.embedding, self.surjection = embedding, surjection
-        self.event_shape = transform.event_shape if preprocess is None else preprocess.transform.event_shape
+        self.embedding, self.surjection, self.augment = embedding, surjection, augment
+        self.event_shape = entered if preprocess is None else preprocess.transform.event_shape
         taken = shapes.pop() if shapes else None
         self._context_dims = 0 if taken is None else len(taken)
         self.context_shape = _outer_context_shape(taken, context_preprocess, embedding, context_shape)
@@ -153,14 +161,10 @@ class Flow(nn.Module):
             Log-densities in nats, of the broadcast batch shape; ``-inf`` outside the support.
 
         Raises:
-            ValueError: Shapes or dtypes that do not fit, or a flow with discrete elements, whose density
-                ``estimate_log_prob`` estimates.
+            ValueError: Shapes or dtypes that do not fit, or a flow with discrete or added elements, or with an
+                estimated log-determinant, whose density ``estimate_log_prob`` estimates.
         """
-        if self.surjection is not None:
-            raise ValueError(
-                f"log_prob must be exact, but {type(self.surjection).__name__} makes it an integral over noise; "
-                "use estimate_log_prob"
-            )
+        self._must_be_exact("log_prob", "estimate_log_prob")
         z, log_abs_det, context = self._enter(x, context)
         return self.log_prob_preprocessed(z, context) + log_abs_det
 
@@ -174,8 +178,10 @@ class Flow(nn.Module):
     ) -> Estimate:
         r"""Return the log-density, estimated where it has no closed form.
 
-        With a surjection, :math:`\log \frac{1}{S}\sum_s p(z_s) e^{w_s}` over ``num_samples`` draws, the same draws for
-        every point of the call; the standard error is by the delta method. Without one the value is exact.
+        With a surjection or an ``augment``, :math:`\log \frac{1}{S}\sum_s p(z_s) e^{w_s}` over ``num_samples`` draws,
+        the same draws for every point of the call; the standard error is by the delta method. With a log-determinant
+        that is itself an estimate, the mean of the draws' log-densities: without bias, or, with a surjection, that of
+        the evidence lower bound. With neither the value is exact.
 
         Args:
             x: Points, as in ``log_prob``.
@@ -186,7 +192,8 @@ class Flow(nn.Module):
         References:
             Burda et al., Importance Weighted Autoencoders, 2016, eq. 8. https://arxiv.org/abs/1509.00519
         """
-        if self.surjection is None:
+        noisy = self.surjection is not None or self.augment is not None
+        if not noisy and self.transform.exact:
             value = self.log_prob(x, context)
             return Estimate(value, torch.zeros_like(value), "exact")
         if num_samples < 1:
@@ -194,11 +201,19 @@ class Flow(nn.Module):
         context = self._enter_context(context)
         draws = []
         for _ in range(num_samples):
-            encoded, log_weight = self._encode(x, generator=generator, shared=True)
-            z, log_abs_det = self._enter_points(encoded)
-            log_prob = self.log_prob_preprocessed(self._expand("x", z, context), context)
-            draws.append(log_prob + log_abs_det + log_weight.to(log_abs_det))
+            z, log_weight = self._enter_drawn(x, generator=generator, shared=True)
+            z = self._expand("x", z, context)
+            if self.transform.exact:
+                log_prob = self.log_prob_preprocessed(z, context)
+            else:
+                solution = self.transform.solve(z, context, generator=generator, shared=True)
+                log_prob = self.base.log_prob(solution.y, context) + solution.log_abs_det
+            draws.append(log_prob + log_weight)
         logs = torch.stack(draws)
+        if not self.transform.exact:
+            # The noise of a log-determinant is that of the logarithm, whose mean it leaves as it is.
+            error = logs.std(0) / num_samples**0.5 if num_samples > 1 else logs[0] * torch.nan
+            return Estimate(logs.mean(0), error, "bound" if noisy else "estimate")
         value = torch.logsumexp(logs, 0) - log(num_samples)
         # Where the density is 0 all draws agree on it; what is left of NaN stays.
         square = (torch.exp(logs - value).where(value != -torch.inf, 1.0) - 1.0).square().sum(0)
@@ -231,8 +246,7 @@ class Flow(nn.Module):
         """
         with torch.no_grad():
             z, context = self._sample_base(shape, context, temperature, generator)
-            x, _ = self._to_model(z, context)
-            return self._leave(x)[0]
+            return self._leave(self._decode(z, context))[0]
 
     def sample_and_log_prob(
         self,
@@ -243,10 +257,7 @@ class Flow(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw samples with their exact log-densities (at temperature 1), in one pass; arguments as in ``sample``."""
-        if self.surjection is not None:
-            raise ValueError(
-                "sample_and_log_prob must be exact, but the flow has discrete elements; use sample"
-            )
+        self._must_be_exact("sample_and_log_prob", "sample")
         with torch.no_grad():
             z, context = self._sample_base(shape, context, temperature, generator)
             x, log_abs_det = self._to_model(z, context)
@@ -257,10 +268,9 @@ class Flow(nn.Module):
         self, x: Tensor, context: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the latent codes ``(*batch, *latent_shape)`` of ``x``; discrete elements are dequantised first."""
-        if self.surjection is not None:
-            x, _ = self._encode(x, generator=generator, shared=False)
-        z, _, context = self._enter(x, context)
-        latent: Tensor = self.transform.forward(z, context)[0]
+        z, _ = self._enter_drawn(x, generator=generator, shared=False)
+        context = self._enter_context(context)
+        latent: Tensor = self.transform.encode(self._expand("x", z, context), context)
         return latent
 
     def from_latent(self, latent: Tensor, context: Tensor | None = None) -> Tensor:
@@ -268,7 +278,7 @@ class Flow(nn.Module):
         check_event(self, "latent", latent, self.transform.latent_shape)
         context = self._enter_context(context)
         latent = self._expand("latent", latent, context)
-        return self._leave(self._to_model(latent, context)[0])[0]
+        return self._leave(self._decode(latent, context))[0]
 
     # --- the model's side: preprocessed space, where objectives work -----------------------------------------------
 
@@ -292,6 +302,25 @@ class Flow(nn.Module):
         result: tuple[Tensor, Tensor] = self.transform.inverse(latent, context)
         return result
 
+    def _decode(self, latent: Tensor, context: Tensor | None) -> Tensor:
+        """Return the preprocessed points that latents stand for."""
+        if not self.transform.log_det_costs:
+            return self._to_model(latent, context)[0]
+        points: Tensor = self.transform.decode(latent, context)
+        return points
+
+    def _must_be_exact(self, name: str, instead: str) -> None:
+        for part in (self.surjection, self.augment):
+            if part is not None:
+                raise ValueError(
+                    f"{name} must be exact, but {type(part).__name__} makes the density an integral over noise; "
+                    f"use {instead}"
+                )
+        if not self.transform.exact:
+            raise ValueError(
+                f"{name} must be exact, but the log-determinant of the transform is estimated; use {instead}"
+            )
+
     def _sample_base(
         self,
         shape: tuple[int, ...],
@@ -305,10 +334,21 @@ class Flow(nn.Module):
             shape = (*shape, *self._context_batch(context))
         return self.base.sample(shape, context, temperature=temperature, generator=generator), context
 
-    def _encode(self, x: Tensor, *, generator: torch.Generator | None, shared: bool) -> tuple[Tensor, Tensor]:
-        assert self.surjection is not None
-        check_event(self, "x", x, self.event_shape)
-        return self.surjection.encode(x.to("cpu", torch.float64), generator=generator, shared=shared)
+    def _enter_drawn(
+        self, x: Tensor, *, generator: torch.Generator | None, shared: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Bring points to the transform's space, with noise drawn where there is any; return the log-weight too."""
+        weight: Tensor | None = None
+        if self.surjection is not None:
+            check_event(self, "x", x, self.event_shape)
+            x, weight = self.surjection.encode(x.to("cpu", torch.float64), generator=generator, shared=shared)
+        z, total = self._enter_points(x)
+        if weight is not None:
+            total = total + weight.to(total)
+        if self.augment is not None:
+            z, weight = self.augment.encode(z, generator=generator, shared=shared)
+            total = total + weight
+        return z, total
 
     def _enter(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Bring points and contexts to the model's space, points expanded over contexts where there are more."""
@@ -363,6 +403,8 @@ class Flow(nn.Module):
 
     def _leave(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Bring model points to the units of the data, with the log-determinant of that."""
+        if self.augment is not None:
+            z = self.augment.decode(z)
         if self.preprocess is None:
             return z, z.new_zeros(z.shape[: z.ndim - len(self.event_shape)])
         x, log_abs_det = self.preprocess.inverse(z)

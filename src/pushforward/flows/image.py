@@ -6,9 +6,17 @@ import math
 
 from torch import nn
 
-from ..configs import ImageGlowConfig, ImageModelConfig, ImageRealNVPConfig, ImageSchema, PixelNSFConfig
+from ..configs import (
+    ImageFlowMatchingConfig,
+    ImageGlowConfig,
+    ImageModelConfig,
+    ImageRealNVPConfig,
+    ImageSchema,
+    PixelNSFConfig,
+)
 from ..distributions import DiagonalNormal, Distribution
-from ..networks import CausalPatchMLP, PatchMLP, PictureEmbedding, ResidualConvNet
+from ..networks import CausalPatchMLP, PatchMLP, PictureEmbedding, ResidualConvNet, UNetField
+from ..ode import Adaptive
 from ..surjections import DequantisePixels
 from ..transforms import (
     ActNorm,
@@ -16,6 +24,7 @@ from ..transforms import (
     Affine,
     Cellwise,
     Chain,
+    Continuous,
     Coupling,
     Elementwise,
     ElementwiseMap,
@@ -32,6 +41,7 @@ from ..transforms import (
     Transform,
 )
 from ..transforms.base import Shape
+from ..transforms.divergence import Hutchinson
 from .build import build_flow
 from .flow import Flow
 from .preprocess import Preprocess
@@ -61,6 +71,8 @@ def image_flow(model: ImageModelConfig, schema: ImageSchema) -> Flow:
         >>> flow.event_shape, flow.transform.latent_shape
         ((1, 8, 8), (64,))
     """
+    if isinstance(model, ImageFlowMatchingConfig):
+        return _continuous(model, schema)
     event, levels = schema.event_shape, schema.levels
     flat = not isinstance(model, ImageGlowConfig | ImageRealNVPConfig | PixelNSFConfig)
     # Noise that is learned comes before the scores of pixels, which then are part of what is trained.
@@ -100,6 +112,26 @@ def image_flow(model: ImageModelConfig, schema: ImageSchema) -> Flow:
         embedding=embedding,
         context_shape=schema.context_shape,
         surjection=DequantisePixels(event, levels),
+    )
+
+
+def _continuous(model: ImageFlowMatchingConfig, schema: ImageSchema) -> Flow:
+    """Return a continuous flow, its velocity a U-Net, of pixels scaled to -1..1."""
+    embedding, context_preprocess, given = _given(schema, flat=False)
+    event = schema.event_shape
+    field = UNetField(event, context_shape=given, width=model.width, levels=model.levels, blocks=model.blocks)
+    return Flow(
+        Continuous(
+            field,
+            control=Adaptive(model.atol, model.rtol, model.max_steps),
+            divergence=Hutchinson(),
+        ),
+        DiagonalNormal(event),
+        preprocess=Preprocess(Rescale(event, 2.0 / schema.levels, -1.0)),
+        context_preprocess=context_preprocess,
+        embedding=embedding,
+        context_shape=schema.context_shape,
+        surjection=DequantisePixels(event, schema.levels),
     )
 
 

@@ -44,6 +44,7 @@ def table_flow(model: ModelConfig, schema: TableSchema) -> Flow:
         preprocess=_preprocess(columns),
         context_preprocess=_preprocess(context) if context else None,
         surjection=Dequantise(steps) if any(steps) else None,
+        augment=inner.augment,
     )
 
 

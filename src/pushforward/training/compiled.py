@@ -11,6 +11,7 @@ from torch.optim.adamw import adamw
 
 from ..configs import TrainConfig
 from ..flows import Flow, compiles_well
+from ..objectives import MAXIMUM_LIKELIHOOD, Objective
 from .average import Average
 from .points import Batch
 from .schedule import Schedule
@@ -45,6 +46,7 @@ class Compilation:
         optimiser: Their AdamW.
         average: Their moving average.
         config: Settings; ``compile`` says what is wanted.
+        objective: What is minimised; steps of another than maximum likelihood are not compiled.
         note: Called where nothing can be compiled here.
 
     Attributes:
@@ -59,11 +61,19 @@ class Compilation:
         average: Average,
         *,
         config: TrainConfig,
+        objective: Objective,
         note: Callable[[str], None],
     ) -> None:
         self._flow, self._vectors, self._optimiser, self._average = flow, vectors, optimiser, average
         self._config, self._note = config, note
-        self._wanted = config.compile != "never" and len(vectors) == 1 and not is_watched(flow)
+        self._wanted = (
+            config.compile != "never"
+            and objective is MAXIMUM_LIKELIHOOD
+            and flow.transform.exact
+            and not flow.transform.log_det_costs
+            and len(vectors) == 1
+            and not is_watched(flow)
+        )
         self._step: CompiledStep | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Maximum-likelihood training: one loop for every flow."""
+"""Training: one loop for every flow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from ..configs import TrainConfig
 from ..errors import TerminatedError
 from ..flows import Flow
+from ..objectives import MAXIMUM_LIKELIHOOD, Objective
 from .checkpoints import Checkpoints
 from .points import Points
 from .run import Run
@@ -23,7 +24,7 @@ from .step import threads_for
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """What one epoch showed; losses are mean negative log-likelihoods in nats, in the units of the data."""
+    """What one epoch showed; losses are as of ``TrainResult``."""
 
     epoch: int
     epochs: int
@@ -39,6 +40,8 @@ class EpochRecord:
 @dataclass(slots=True)
 class TrainResult:
     """The course of a training run; the flow itself has the weights of ``best_epoch``.
+
+    Losses are mean negative log-likelihoods in nats, in the units of the data, or mean squares for flow matching.
 
     Attributes:
         train_curve: Training loss of each epoch.
@@ -64,13 +67,16 @@ def train(
     valid_points: Points,
     config: TrainConfig,
     *,
+    objective: Objective = MAXIMUM_LIKELIHOOD,
     checkpoints: Checkpoints | None = None,
     identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     accelerator: str = "auto",
 ) -> TrainResult:
-    r"""Fit a flow by maximum likelihood and leave it with the weights of the epoch with the best validation loss.
+    r"""Fit a flow, by maximum likelihood or as ``objective`` says, and leave it with the best weights.
+
+    These are those of the epoch with the best validation loss.
 
     AdamW under a linear warm-up and a cosine decay, with clipped gradients. The preprocess and data-dependent
     parameters are fitted to the training points first. A step whose loss or gradient is not finite is skipped, the
@@ -83,6 +89,7 @@ def train(
         train_points: Points that the weights are fitted to.
         valid_points: Points that choose the epoch.
         config: Settings.
+        objective: What is minimised.
         checkpoints: Where to write the state of the run, and to go on from. A resumed run has the losses and weights
             of one that was never stopped, bit for bit, on the same machine and build. With it SIGTERM, in the main
             thread, writes a checkpoint and ends the run.
@@ -120,7 +127,15 @@ def train(
         _termination(wanted=checkpoints is not None) as asked,
         ExitStack() as after,
     ):
-        run = Run(flow, train_points, valid_points, config, accelerator=accelerator, on_note=on_note)
+        run = Run(
+            flow,
+            train_points,
+            valid_points,
+            config,
+            objective=objective,
+            accelerator=accelerator,
+            on_note=on_note,
+        )
         after.callback(run.release)
         whose = {} if checkpoints is None else {**(identity or {}), **run.identity()}
         found = None if checkpoints is None else checkpoints.newest(whose)

@@ -136,6 +136,9 @@ def preprocess(flow: Flow, points: Points, generator: torch.Generator) -> Batch:
             z, shift = x.to(like), x.new_zeros(len(x))
         else:
             z, shift = flow.preprocess(x, like)
+        if flow.augment is not None:
+            z, log_weight = flow.augment.encode(z, generator=generator)
+            shift = shift + log_weight
         mean = shift.mean() if weights is None else (weights * shift).sum() / weights.sum()
         context = points.context
         if context is not None:

@@ -18,6 +18,7 @@ from ..configs import (
     model_name,
 )
 from ..flows import SCORE_SAMPLES, Estimate, Flow, score
+from ..objectives import objective_of
 from .checkpoints import Checkpoints
 from .environment import library_versions
 from .loop import EpochRecord, TrainResult, train
@@ -65,6 +66,7 @@ def train_and_record(
         parts[0],
         parts[1],
         training,
+        objective=objective_of(model),
         checkpoints=checkpoints,
         identity={"model": {"name": model_name(model), **asdict(model)}, "schema": asdict(schema)},
         on_epoch=on_epoch,

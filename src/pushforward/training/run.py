@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..configs import TrainConfig
 from ..errors import ArtifactError, TrainingError
 from ..flows import Flow, chunk_rows
-from ..objectives import negative_log_likelihood
+from ..objectives import MAXIMUM_LIKELIHOOD, Objective
 from .average import Average
 from .blame import find_nonfinite
 from .checkpoints import Snapshot
@@ -45,6 +45,7 @@ class Run:
         train_points: Points that the weights are fitted to.
         valid_points: Points that choose the epoch.
         config: Settings.
+        objective: What is minimised.
         accelerator: What to compute on, as Fabric names it.
         on_note: Called with what should be known; a warning by default.
     """
@@ -56,6 +57,7 @@ class Run:
         valid_points: Points,
         config: TrainConfig,
         *,
+        objective: Objective = MAXIMUM_LIKELIHOOD,
         accelerator: str = "auto",
         on_note: Callable[[str], None] | None = None,
     ) -> None:
@@ -68,7 +70,7 @@ class Run:
             valid_points,
             config,
         )
-        self._on_note = on_note
+        self.objective, self._on_note = objective, on_note
         self._fabric = Fabric(accelerator=accelerator, devices=1)
         self._generator = torch.Generator().manual_seed(config.seed)
         fit_preprocess(flow, train_points, self._generator)
@@ -85,7 +87,7 @@ class Run:
         else:
             trained = with_flat_weights(flow, self._flat) or flow
         self._loss_of, self._stepper = self._fabric.setup(
-            TrainStep(trained, precision=config.precision), self._optimiser, move_to_device=False
+            TrainStep(trained, objective, precision=config.precision), self._optimiser, move_to_device=False
         )
         self._average = Average(self._flat.vectors, config.ema)
         self._valid = self._preprocessed_valid()
@@ -104,7 +106,13 @@ class Run:
         self._shift_sum, self._last_skip = 0.0, ""
         self._drift: str | None = None
         self.compilation = Compilation(
-            flow, self._flat.vectors, self._optimiser, self._average, config=config, note=self._note
+            flow,
+            self._flat.vectors,
+            self._optimiser,
+            self._average,
+            config=config,
+            objective=objective,
+            note=self._note,
         )
 
     # --- steps and epochs -----------------------------------------------------------------------------------------
@@ -125,7 +133,7 @@ class Run:
 
     def _ready_batches(self) -> Callable[[slice], Batch]:
         """Preprocess all points, with fresh noise where there is any, and return what gives some of them, shuffled."""
-        if self._ready is None or self.flow.surjection is not None:
+        if self._ready is None or self.flow.surjection is not None or self.flow.augment is not None:
             self._ready = preprocess(self.flow, self.train_points, self._generator)
         order = torch.randperm(len(self.train_points), generator=self._generator)
         return self._ready.shuffled(order).__getitem__
@@ -169,7 +177,8 @@ class Run:
                 best = deepcopy(self.flow.state_dict())
                 self._best, self.best_loss, self.best_epoch = best, valid_loss, self.epoch
         count = self._counted
-        self.train_curve.append((float(self._loss_sum) - self._shift_sum) / count if count else math.inf)
+        shift = self._shift_sum if self.objective.in_nats else 0.0
+        self.train_curve.append((float(self._loss_sum) - shift) / count if count else math.inf)
         self.valid_curve.append(valid_loss)
         if self._skipped > _MOST_SKIPPED_STEPS:
             self.stopped = "diverged"
@@ -228,12 +237,12 @@ class Run:
             try:
                 self._stepper.zero_grad(set_to_none=False)
                 if self._pieces == 1:
-                    loss: Tensor = self._loss_of(batch.z, batch.context, batch.weights)
+                    loss: Tensor = self._loss_of(batch.z, batch.context, batch.weights, self._seed(0))
                     self._fabric.backward(loss)
                     return loss.detach()
                 total = torch.zeros_like(self._loss_sum)
-                for piece, share in batch.pieces(self._pieces):
-                    loss = self._loss_of(piece.z, piece.context, piece.weights) * share
+                for i, (piece, share) in enumerate(batch.pieces(self._pieces)):
+                    loss = self._loss_of(piece.z, piece.context, piece.weights, self._seed(i)) * share
                     self._fabric.backward(loss)
                     total += loss.detach()
                 return total
@@ -241,6 +250,10 @@ class Run:
                 if not is_out_of_memory(error):
                     raise
             self._cut(2 * self._pieces)
+
+    def _seed(self, piece: int) -> int:
+        """Return the seed of the noise of a step, which a resumed run draws again."""
+        return (self.config.seed * 1_000_003 + self.schedule.steps * 4096 + piece) % 2**63
 
     def fit_pieces(self) -> None:
         """Cut the batches if their gradients would not fit into the memory that there is."""
@@ -293,7 +306,7 @@ class Run:
         return "Every part of it is: only their sum overflows"
 
     def _validate(self, asked: Callable[[], None]) -> float:
-        """Return the mean negative log-likelihood in the units of the data; infinite where it is not a number."""
+        """Return the mean loss, in the units of the data if it has any; infinite where it is not a number."""
         total, weight, points = 0.0, 0.0, self._valid
         most = chunk_rows(self.flow)
         with torch.no_grad():
@@ -303,10 +316,12 @@ class Run:
                 share = float(len(part)) if part.weights is None else float(part.weights.sum())
                 if share == 0:
                     continue
-                total += share * float(negative_log_likelihood(self.flow, part.z, part.context, part.weights))
+                noise = torch.Generator(part.z.device).manual_seed(start)
+                loss = self.objective.validation(self.flow, part.z, part.context, part.weights, noise)
+                total += share * float(loss)
                 weight += share
-        loss = total / weight - self._valid.log_abs_det
-        return loss if math.isfinite(loss) else math.inf
+        mean = total / weight - (self._valid.log_abs_det if self.objective.in_nats else 0.0)
+        return mean if math.isfinite(mean) else math.inf
 
     def _preprocessed_valid(self) -> Batch:
         return preprocess(self.flow, self.valid_points, torch.Generator().manual_seed(self.config.seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from ..configs import TrainConfig
 from ..flows import Flow
-from ..objectives import negative_log_likelihood
+from ..objectives import MAXIMUM_LIKELIHOOD, Objective
 from ..transforms import Transform
 
 # Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
@@ -23,26 +22,23 @@ class TrainStep(nn.Module):
 
     Args:
         flow: The flow.
-        objective: Called with the flow, points, contexts and weights.
+        objective: What is minimised.
         precision: As in ``TrainConfig``.
     """
 
     def __init__(
-        self,
-        flow: Flow,
-        objective: Callable[..., Tensor] = negative_log_likelihood,
-        *,
-        precision: str = "float32",
+        self, flow: Flow, objective: Objective = MAXIMUM_LIKELIHOOD, *, precision: str = "float32"
     ) -> None:
         super().__init__()
         self.flow, self.objective, self.precision = flow, objective, precision
 
-    def forward(self, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
-        """Return the loss of a batch of preprocessed points."""
+    def forward(self, z: Tensor, context: Tensor | None, weights: Tensor | None, seed: int = 0) -> Tensor:
+        """Return the loss of a batch of preprocessed points; ``seed`` is that of its noise, if it has any."""
+        generator = torch.Generator(z.device).manual_seed(seed) if self.objective.noisy else None
         if self.precision == "float32":
-            return self.objective(self.flow, z, context, weights)
+            return self.objective.loss(self.flow, z, context, weights, generator)
         with torch.autocast(z.device.type, torch.bfloat16):
-            return self.objective(self.flow, z, context, weights)
+            return self.objective.loss(self.flow, z, context, weights, generator)
 
 
 def is_watched(flow: Flow) -> bool:
@@ -60,6 +56,7 @@ def with_transform(flow: Flow, transform: Transform) -> Flow:
         embedding=flow.embedding,
         context_shape=flow.context_shape,
         surjection=flow.surjection,
+        augment=flow.augment,
     )
 
 

@@ -5,6 +5,7 @@ from .autoregressive import Autoregressive
 from .base import Inverse, Transform
 from .chain import Chain
 from .columns import Standardise, Support
+from .continuous import Continuous
 from .coupling import Coupling
 from .elementwise import Additive, Affine, Elementwise, ElementwiseMap, Scale, Sigmoid, Softplus, Tanh
 from .linear import LULinear, Orthogonal, Permutation
@@ -25,6 +26,7 @@ __all__ = [
     "Cellwise",
     "Chain",
     "CompressTails",
+    "Continuous",
     "Coupling",
     "Elementwise",
     "ElementwiseMap",

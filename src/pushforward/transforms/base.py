@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ..kernels.chain import Link, reverse
 from ..networks.shapes import Shape, anchor, check_arguments
 from ..networks.stack import serves
+from .solution import Request, Solution, Stats
 
 __all__ = ["Inverse", "Shape", "Transform", "check_arguments", "merge_context_shapes"]
 
@@ -39,9 +41,15 @@ class Transform(nn.Module, ABC):
     Attributes:
         reversible: Whether ``inverse`` recovers ``x`` from ``y`` to about rounding for the price of one ``forward``.
             Training with constant memory then need not keep ``x``.
+        exact: Whether ``forward`` and ``inverse`` give their log-determinants exactly, or to the tolerance of a solver.
+            Else these two refuse, and ``solve`` gives an unbiased estimate.
+        log_det_costs: Whether the log-determinant takes much longer than the map; ``encode`` and ``decode`` are
+            without it.
     """
 
     reversible: bool = False
+    exact: bool = True
+    log_det_costs: bool = False
     event_shape: Shape
     latent_shape: Shape
     context_shape: Shape | None
@@ -72,6 +80,49 @@ class Transform(nn.Module, ABC):
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latent to data; shapes and errors as in ``forward``."""
         return self._inverse(y, self._check("y", y, self.latent_shape, context))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map data to latent, without the log-determinant; arguments and errors as in ``forward``."""
+        return self._encode(x, self._check("x", x, self.event_shape, context))
+
+    def decode(self, y: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map latent to data, without the log-determinant; arguments and errors as in ``forward``."""
+        return self._decode(y, self._check("y", y, self.latent_shape, context))
+
+    def solve(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        inverse: bool = False,
+        generator: torch.Generator | None = None,
+        shared: bool = False,
+        penalties: Sequence[str] = (),
+    ) -> Solution:
+        """Map one way and say what it took: ``forward`` and ``inverse`` are views of it.
+
+        Args:
+            x: Points of the side that is mapped from.
+            context: As in ``forward``.
+            inverse: Map latent to data.
+            generator: Source of the noise where the log-determinant is estimated.
+            shared: Whether all rows have the same noise, so that a row's estimate does not depend on the others.
+            penalties: Which integrals along the path are wanted: ``"kinetic"``, ``"jacobian"``, ``"acceleration"``;
+                maps in closed form have no path.
+        """
+        name, shape = ("y", self.latent_shape) if inverse else ("x", self.event_shape)
+        context = self._check(name, x, shape, context)
+        return self._solve(x, context, Request(inverse, generator, shared, tuple(penalties)))
+
+    def _encode(self, x: Tensor, context: Tensor | None) -> Tensor:
+        return self._forward(x, context)[0]
+
+    def _decode(self, y: Tensor, context: Tensor | None) -> Tensor:
+        return self._inverse(y, context)[0]
+
+    def _solve(self, x: Tensor, context: Tensor | None, request: Request) -> Solution:
+        y, log_abs_det = self._inverse(x, context) if request.inverse else self._forward(x, context)
+        return Solution(y, log_abs_det, Stats.none(log_abs_det))
 
     def _check(self, name: str, x: Tensor, event_shape: Shape, context: Tensor | None) -> Tensor | None:
         """Check one call; return the context, None where it is ignored."""
@@ -162,13 +213,23 @@ class Inverse(Transform):
             transform.latent_shape, latent_shape=transform.event_shape, context_shape=transform.context_shape
         )
         self.transform = transform
-        self.reversible = transform.reversible
+        self.reversible, self.exact = transform.reversible, transform.exact
+        self.log_det_costs = transform.log_det_costs
 
     def _forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.transform._inverse(x, context)
 
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.transform._forward(y, context)
+
+    def _encode(self, x: Tensor, context: Tensor | None) -> Tensor:
+        return self.transform._decode(x, context)
+
+    def _decode(self, y: Tensor, context: Tensor | None) -> Tensor:
+        return self.transform._encode(y, context)
+
+    def _solve(self, x: Tensor, context: Tensor | None, request: Request) -> Solution:
+        return self.transform._solve(x, context, replace(request, inverse=not request.inverse))
 
     def link(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> Link | None:
         """Return the link of the other direction."""

@@ -11,6 +11,7 @@ from ..kernels.chain import Link
 from ..networks.stack import serves
 from .base import Transform, merge_context_shapes
 from .conditioned import along
+from .solution import Request, Solution
 
 # Weights of links in one call, whose gradients are there all at once; more gain nothing by it.
 _MOST_TOGETHER = 2**20
@@ -51,6 +52,8 @@ class Chain(Transform):
             context_shape=merge_context_shapes(parts, "Chain"),
         )
         self.transforms = nn.ModuleList(parts)
+        self.exact = all(part.exact for part in parts)
+        self.log_det_costs = any(part.log_det_costs for part in parts)
 
     def __iter__(self) -> Iterator[Transform]:
         for part in self.transforms:
@@ -65,6 +68,28 @@ class Chain(Transform):
 
     def _inverse(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self._through(y, context, list(self)[::-1], inverse=True)
+
+    def _encode(self, x: Tensor, context: Tensor | None) -> Tensor:
+        if not self.log_det_costs:
+            return self._forward(x, context)[0]
+        for part in self:
+            x = part._encode(x, context)
+        return x
+
+    def _decode(self, y: Tensor, context: Tensor | None) -> Tensor:
+        if not self.log_det_costs:
+            return self._inverse(y, context)[0]
+        for part in reversed(list(self)):
+            y = part._decode(y, context)
+        return y
+
+    def _solve(self, x: Tensor, context: Tensor | None, request: Request) -> Solution:
+        parts = list(self)
+        first, *rest = reversed(parts) if request.inverse else parts
+        solution = first._solve(x, context, request)
+        for part in rest:
+            solution = solution.then(part._solve(solution.y, context, request))
+        return solution
 
     def _through(
         self, x: Tensor, context: Tensor | None, parts: list[Transform], *, inverse: bool
