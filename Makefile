@@ -58,10 +58,13 @@ SECONDS ?= 600
 BENCH_TORCH := .venv-bench
 BENCH_JAX := .venv-bench-jax
 
+# torchcfm without what only its examples need, torchdyn and pandas.
 $(BENCH_TORCH)/.installed: pyproject.toml benchmarks/constraints-torch.txt
 	$(PYTHON) -m venv $(BENCH_TORCH)
 	$(BENCH_TORCH)/bin/python -m pip install --quiet --constraint benchmarks/constraints-torch.txt \
-		--editable . zuko nflows normflows FrEIA
+		--editable . zuko nflows normflows FrEIA torchdiffeq POT
+	$(BENCH_TORCH)/bin/python -m pip install --quiet --constraint benchmarks/constraints-torch.txt --no-deps \
+		torchcfm flow_matching
 	@touch $@
 
 $(BENCH_JAX)/.installed: benchmarks/constraints-jax.txt

@@ -68,7 +68,7 @@ class FlowMatchingConfig(Model):
 
     ``path`` is ``"linear"``, ``"variance-preserving"`` or ``"trigonometric"``; ``pairing`` of noise and data in a batch
     is ``"independent"``, or by optimal transport ``"exact"`` or ``"sinkhorn"``; ``drop`` is the share of rows that are
-    trained without their context, for guidance.
+    trained without their context, for guidance; ``late`` of more than 1 trains more at times near the data.
     """
 
     _may_be_zero: ClassVar[tuple[str, ...]] = ("drop",)
@@ -79,10 +79,11 @@ class FlowMatchingConfig(Model):
     }
 
     hidden: Hidden = (128, 128)
-    activation: str = "silu"
+    activation: str = "tanh"
     path: str = "linear"
     pairing: str = "exact"
     drop: float = 0.0
+    late: float = 2.0
     atol: float = 1e-5
     rtol: float = 1e-5
     max_steps: int = 1000
@@ -90,7 +91,7 @@ class FlowMatchingConfig(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFlowMatchingConfig(Model):
-    """Flow matching for images, with a small U-Net; ``path``, ``pairing`` and ``drop`` as of ``FlowMatchingConfig``.
+    """Flow matching for images, with a small U-Net; the rest as ``FlowMatchingConfig``.
 
     ``width`` counts the channels of the first level, ``levels`` and ``blocks`` are those of the network.
     """
@@ -104,6 +105,7 @@ class ImageFlowMatchingConfig(Model):
     path: str = "linear"
     pairing: str = "independent"
     drop: float = 0.0
+    late: float = 1.0
     atol: float = 1e-3
     rtol: float = 1e-3
     max_steps: int = 1000

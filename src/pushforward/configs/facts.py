@@ -21,7 +21,8 @@ class TrainingFacts:
         valid_log_prob: The same for the validation rows.
         test_log_prob: The same for the test rows.
         kind: ``"exact"`` or, with dequantised columns, ``"estimate"``.
-        train_curve: Training loss (mean negative log-likelihood in nats, units of the data) of each epoch.
+        train_curve: Training loss of each epoch: the mean negative log-likelihood in nats, units of the data; the mean
+            square of flow matching.
         valid_curve: Validation loss of each epoch.
         best_epoch: The epoch, from 1, whose weights were kept.
         stopped: Why training ended: ``"epochs"``, ``"patience"``, ``"time"``, ``"interrupt"``, after too many steps

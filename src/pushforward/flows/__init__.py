@@ -2,6 +2,7 @@
 
 from .build import build_flow
 from .compiling import compiles_well
+from .continuous import ffjord, flow_matching
 from .flow import Estimate, Flow
 from .glow import glow
 from .image import image_flow, multi_scale
@@ -13,6 +14,7 @@ from .residual import planar, radial, sylvester
 from .scoring import SCORE_SAMPLES, bits_per_dim, chunk_rows, score, score_each
 from .spline import nsf, nsf_coupling
 from .table import table_flow
+from .variants import with_solver, with_transform
 
 __all__ = [
     "SCORE_SAMPLES",
@@ -23,6 +25,8 @@ __all__ = [
     "build_flow",
     "chunk_rows",
     "compiles_well",
+    "ffjord",
+    "flow_matching",
     "glow",
     "iaf",
     "image_flow",
@@ -39,4 +43,6 @@ __all__ = [
     "score_each",
     "sylvester",
     "table_flow",
+    "with_solver",
+    "with_transform",
 ]

@@ -97,7 +97,11 @@ def flow_matching(
     """
     refuse_angles("a continuous flow", periodic)
     field = PerceptronField(
-        features, context_features=context_features, hidden=config.hidden, activation=config.activation
+        features,
+        context_features=context_features,
+        hidden=config.hidden,
+        activation=config.activation,
+        gated=True,
     )
     return Flow(
         Continuous(field, control=Adaptive(config.atol, config.rtol, config.max_steps)),

@@ -1,6 +1,6 @@
 """Conditioners: networks that give the parameters of transforms."""
 
-from .fields import ConcatSquashField, PerceptronField, VectorField
+from .fields import ConcatSquashField, Guided, PerceptronField, VectorField
 from .masked import MaskedLinear, MaskedMLP
 from .mlp import ACTIVATIONS, MLP
 from .patches import CausalPatchMLP, PatchMLP, PictureEmbedding, ResidualConvNet
@@ -14,6 +14,7 @@ __all__ = [
     "CausalPatchMLP",
     "CircularFeatures",
     "ConcatSquashField",
+    "Guided",
     "MaskedLinear",
     "MaskedMLP",
     "ParameterSource",

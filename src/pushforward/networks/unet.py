@@ -15,10 +15,12 @@ from ..kernels.calls import followed, gradients_of_formula
 from ..kernels.tracing import traced
 from .shapes import Shape, check_context, check_event
 
-# The velocity changes within about the width of a grey level, which no time passes faster than.
+# Of the waves of the time. Faster ones would only make the velocity rough for a solver: near t = 1, where it changes
+# most, it does so within about the width of a grey level.
 _FREQUENCIES = 16
 _FASTEST = 100.0
 
+# What a group norm adds to the variance.
 _LEAST_VARIANCE = 1e-5
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -25,6 +24,7 @@ def flow_matching_loss(
     path: str = "linear",
     pairing: str = "exact",
     drop: float = 0.0,
+    late: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Return the mean squared error of a velocity field along paths from base points to data points.
@@ -34,12 +34,13 @@ def flow_matching_loss(
     Its minimiser carries the law of ``x0`` at :math:`t = 0` to that of ``x1`` at :math:`t = 1`, given the context.
     ``x0`` may be noise or any other sample. The least value is not 0: it is the variance of the velocities at a point.
 
-    Every row has a time of uniform law, and the times of a batch are stratified, one in each ``n``-th of the unit
-    interval, so that their spread adds little to that of the loss.
+    Every row has a time :math:`t = 1 - (1 - u)^l` with ``u`` of uniform law. These are stratified in a batch, one in
+    each ``n``-th of the unit interval, so that their spread adds little to that of the loss. An exponent ``late`` of
+    more than 1 sees more of times near the data, where the log-density is most sensitive to the velocity.
 
     With ``drop``, a random share of the rows has the null context, all zeros, and the one field learns both the
-    conditional and the unconditional velocity, for ``guided``. Zeros must mean nothing else: no one-hot class has
-    them; a number may, and then needs a column of ones beside it.
+    conditional and the unconditional velocity, for ``networks.Guided``. Zeros must mean nothing else: no one-hot class
+    has them; a number may, and then needs a column of ones beside it.
 
     Args:
         field: The field, ``field(t, x, context)``, with ``t`` ``(n,)``.
@@ -50,6 +51,7 @@ def flow_matching_loss(
         path: A name of ``PATHS``.
         pairing: A name of ``PAIRINGS``, see ``pair``.
         drop: Probability of the null context, at least 0 and less than 1.
+        late: The exponent ``l``, at least 1.
         generator: Source of randomness on the device of ``x1``; None: torch's own.
 
     Returns:
@@ -73,60 +75,20 @@ def flow_matching_loss(
     along = named_path(path)
     if not 0 <= drop < 1:
         raise ValueError(f"drop must be at least 0 and less than 1, got {drop}")
+    if not 1 <= late < float("inf"):
+        raise ValueError(f"late must be at least 1 and finite, got {late}")
     if drop and context is None:
         raise ValueError(f"context is needed for drop {drop}, got None")
     x0, x1, context, weights = pair(x0, x1, context, weights, pairing=pairing, generator=generator)
     if drop and context is not None:
         dropped = torch.rand(len(x1), device=x1.device, generator=generator) < drop
         context = context.masked_fill(dropped.reshape(-1, *(1,) * (context.ndim - 1)), 0)
-    t = _stratified_times(x1, generator)
+    t = 1 - (1 - _stratified(x1, generator)) ** late
     v = field(t, along.point(t, x0, x1), context)
     if v.shape != x1.shape:
         raise ValueError(f"field must return the shape of x1, {tuple(x1.shape)}, got {tuple(v.shape)}")
     each = (v - along.velocity(t, x0, x1)).square().reshape(len(x1), -1).mean(1)
     return each.mean() if weights is None else (weights * each).sum() / weights.sum()
-
-
-def guided(field: Field, scale: float, null: Tensor) -> Field:
-    r"""Return a field that is led towards its context.
-
-    .. math:: v(t, x, c) = v(t, x, \varnothing) + s \, (v(t, x, c) - v(t, x, \varnothing))
-
-    Scale 1 is the field itself, 0 the unconditional one, and more than 1 trades variety for samples that are typical
-    of their context: these no longer have the law that was learned, and a density along this field is not one of it.
-
-    Args:
-        field: A field that was trained with ``drop``.
-        scale: The scale ``s``, which is :math:`1 + w` in the paper.
-        null: The null context, ``(*context,)``: zeros after ``flow_matching_loss``.
-
-    Returns:
-        The field, which takes twice the work.
-
-    Raises:
-        ValueError: A scale that is not finite, or, when the field is called, a context that is missing or not of the
-            shape of ``null``.
-
-    References:
-        Ho, Salimans, Classifier-Free Diffusion Guidance, 2022, eq. 6. https://arxiv.org/abs/2207.12598
-
-    Example:
-        >>> import torch
-        >>> towards = guided(lambda t, x, context: context, 3.0, torch.zeros(2))
-        >>> towards(torch.zeros(1), torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
-        tensor([[3., 0.]])
-    """
-    if not math.isfinite(scale):
-        raise ValueError(f"scale must be finite, got {scale}")
-
-    def led(t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
-        if context is None or context.shape[1:] != null.shape:
-            got = None if context is None else tuple(context.shape)
-            raise ValueError(f"context must have shape (n, *null) with null {tuple(null.shape)}, got {got}")
-        without = field(t, x, null.to(context).expand_as(context))
-        return without + scale * (field(t, x, context) - without)
-
-    return led
 
 
 @torch.no_grad()
@@ -184,8 +146,8 @@ def reflow_pairs(
     return x0, x1
 
 
-def _stratified_times(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return a time for each row, one in each ``n``-th of the unit interval, in random order."""
+def _stratified(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return a number for each row, one in each ``n``-th of the unit interval, in random order."""
     n = len(x)
     cells = torch.randperm(n, device=x.device, generator=generator)
     return (cells + torch.rand(n, dtype=x.dtype, device=x.device, generator=generator)) / n

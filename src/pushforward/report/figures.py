@@ -147,6 +147,7 @@ def draw_curves(
     *,
     floor: float | None = None,
     floor_label: str = "",
+    what: str = "mean −log p, nats",
 ) -> None:
     """Draw the losses of each epoch, the best epoch, and the loss that no model can go below, if it is known.
 
@@ -154,12 +155,13 @@ def draw_curves(
 
     Args:
         ax: Where to draw.
-        train: Training loss of each epoch, in nats.
+        train: Training loss of each epoch.
         valid: Validation loss of each epoch.
         best_epoch: The epoch, from 1, whose weights were kept; 0: none.
         theme: Colours.
         floor: The entropy.
         floor_label: What to call it.
+        what: What the losses are.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -186,7 +188,7 @@ def draw_curves(
     if shown and max(shown) > min(shown):
         extent = max(shown) - min(shown)  # and room for the legend
         ax.set_ylim(min(shown) - 0.06 * extent, max(shown) + 0.35 * extent)
-    dress(ax, theme, x="epoch", y="mean −log p, nats")
+    dress(ax, theme, x="epoch", y=what)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend(ax, theme, loc="upper right")
 

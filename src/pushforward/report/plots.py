@@ -73,7 +73,10 @@ def fit_figure(fitted: FittedFlow, comparison: Comparison, theme: Theme = LIGHT)
     if with_map:
         place = cells(figure, (size + 2 * _MARGIN, 0.65, width - size - 2.25 * _MARGIN, size - 0.25))[0]
         _draw_map(figure.add_subplot(place), fitted, comparison, theme)
-    draw_curves(axes[0], facts.train_curve, facts.valid_curve, facts.best_epoch, theme)
+    from ..objectives import objective_of
+
+    what = "mean −log p, nats" if objective_of(fitted.model).in_nats else "mean square of flow matching"
+    draw_curves(axes[0], facts.train_curve, facts.valid_curve, facts.best_epoch, theme, what=what)
     axes[0].set_title("Training", color=theme.ink, fontsize=10, loc="left")
     draw_log_probs(axes[1], comparison, theme)
     if columns == 1:

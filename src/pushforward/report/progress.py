@@ -105,4 +105,5 @@ def _go_on(result: TrainResult) -> None:
 
 
 def _numbers(record: EpochRecord) -> str:
-    return f"epoch {record.epoch}  NLL train {record.train_loss:.3f}  valid {record.valid_loss:.3f}"
+    unit = "NLL" if record.in_nats else "MSE"
+    return f"epoch {record.epoch}  {unit} train {record.train_loss:.3f}  valid {record.valid_loss:.3f}"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..flows import Flow
+from ..flows import Flow, with_transform
 from ..transforms.recomputed import recomputed
 from ..transforms.walk import named, walk
-from .step import with_transform
 
 
 def with_constant_memory(flow: Flow) -> Flow:

@@ -8,9 +8,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from ..flows import Flow
+from ..flows import Flow, with_transform
 from ..transforms.flat import Flat, links_of
-from .step import is_watched, with_transform
+from .step import is_watched
 
 # Parameters above which their gradient a second time is no small thing, and layers cost no time in Python.
 _LARGE = 2**22

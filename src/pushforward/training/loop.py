@@ -35,6 +35,7 @@ class EpochRecord:
     rows_per_second: float
     seconds: float
     seconds_left: float
+    in_nats: bool = True
 
 
 @dataclass(slots=True)
@@ -200,7 +201,7 @@ def _epoch(
             EpochRecord(
                 run.epoch - 1, run.config.epochs, run.train_curve[-1], run.valid_curve[-1], run.best_epoch,
                 run.best_loss, rows / max(time.monotonic() - began, 1e-9), run.schedule.seconds(),
-                run.schedule.left(),
+                run.schedule.left(), run.objective.in_nats,
             )
         )  # fmt: skip
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ..configs import TrainConfig
 from ..flows import Flow
 from ..objectives import MAXIMUM_LIKELIHOOD, Objective
-from ..transforms import Transform
 
 # Below so many multiplications a step, a second thread gains a fifth on an idle machine, and loses a factor of ten on
 # one that is shared, where each of the many small operations waits for the slower thread.
@@ -44,20 +43,6 @@ class TrainStep(nn.Module):
 def is_watched(flow: Flow) -> bool:
     """Return whether somebody follows gradients on their way to the parameters."""
     return any(p._backward_hooks or p._post_accumulate_grad_hooks for p in flow.parameters())
-
-
-def with_transform(flow: Flow, transform: Transform) -> Flow:
-    """Return the same flow with another transform."""
-    return Flow(
-        transform,
-        flow.base,
-        preprocess=flow.preprocess,
-        context_preprocess=flow.context_preprocess,
-        embedding=flow.embedding,
-        context_shape=flow.context_shape,
-        surjection=flow.surjection,
-        augment=flow.augment,
-    )
 
 
 def threads_for(flow: Flow, config: TrainConfig) -> int:

@@ -15,6 +15,7 @@ from ..ode import GRADIENTS, Adaptive, Control, Plan, Solved, solve, tableau
 from .base import Transform
 from .divergence import Divergence, Exact, draw_probes
 from .dynamics import PENALTIES, Dynamics
+from .fused import fused
 from .solution import Request, Solution, Stats
 
 _WHY = {
@@ -131,12 +132,17 @@ class Continuous(Transform):
         dynamics = Dynamics(self.field, self.divergence if wanted else None, given, probes, names)
         d = prod(self.event_shape)
         integrals = int(wanted) + len(names)
-        start = rows.reshape(len(rows), d)
-        if integrals:
-            start = torch.cat([start, start.new_zeros(len(rows), integrals)], 1)
+        points = rows.reshape(len(rows), d)
         ends = (0.0, 1.0) if request.inverse else (1.0, 0.0)
         plan = Plan(self.method, self.control, *ends, controlled=d + int(wanted))
-        solved = solve(dynamics, start, plan, gradient=self.gradient)
+        solved = (
+            None
+            if self.gradient != "checkpointed" and self._is_followed(rows, given)
+            else fused(dynamics, points, plan)
+        )
+        if solved is None:
+            start = torch.cat([points, points.new_zeros(len(rows), integrals)], 1) if integrals else points
+            solved = solve(dynamics, start, plan, gradient=self.gradient)
         self._report(solved)
         end = solved.u
         # Backwards in time a rate adds up with the other sign; the penalties are sizes.
@@ -147,6 +153,12 @@ class Continuous(Transform):
             end[:, d].reshape(batch) if wanted else end.new_zeros(()).expand(batch),
             stats,
             {name: sign * end[:, d + int(wanted) + i].reshape(batch) for i, name in enumerate(names)},
+        )
+
+    def _is_followed(self, *tensors: Tensor | None) -> bool:
+        """Return whether a gradient is wanted."""
+        return torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (*tensors, *self.field.parameters())
         )
 
     def _report(self, solved: Solved) -> None:
