@@ -16,7 +16,7 @@ from .options import circles, duration, ends, names
 from .progress import TrainingProgress
 from .runs import Places, check_model_path, chosen, fit_and_save, note, report_end
 from .settings import ModelChoice, Settings, read_settings
-from .text import counted, listing, model_line, support
+from .text import counted, listing, model_line, support, why_estimate
 
 if TYPE_CHECKING:
     import polars as pl
@@ -191,9 +191,9 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
             valid_source=job.valid,
         )
     rows = len(split.train)
-    training = replace(default_training(rows, seed), **job.training)
     columns = len(split.schema.columns) + len(split.schema.context)
     model = job.choice.config(default_model(rows, columns))
+    training = replace(default_training(rows, seed, model), **job.training)
     for line in [*_found(job, frame, split), f"Model: {model_line(model)}"]:
         out.print(line, soft_wrap=True)
     with TrainingProgress(out, training.epochs) as progress:
@@ -247,7 +247,7 @@ def _report(fitted: FittedFlow, table: Path, output: Path, out: Console) -> None
     facts = fitted.facts
     given = listing(fitted.table.context_names)
     of = f" of {listing(fitted.table.names, 4)} given {given}" if given else ""
-    estimate = " (estimate: dequantised columns)" if facts.kind == "estimate" else ""
+    estimate = "" if facts.kind == "exact" else f" ({facts.kind}: {why_estimate(fitted.flow)})"
     out.print(f"\nMean log-likelihood{of} in nats, units of the data{estimate}:")
     for name, rows, value in (
         ("train", facts.train_rows, facts.train_log_prob),

@@ -158,8 +158,8 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
         seed = int(job.training.get("seed", 0))
         split = split_images(images, given=given, pixels=job.options.pixels or PIXELS[0], seed=seed)
     rows = len(split.train)
-    training = replace(default_image_training(rows, seed), **job.training)
     model = job.choice.config(default_image_model(rows))
+    training = replace(default_image_training(rows, seed, model), **job.training)
     _check_sides(model, split.schema, job.path)
     for line in _found(job, images, split):
         out.print(line, soft_wrap=True)

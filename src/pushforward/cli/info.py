@@ -21,7 +21,18 @@ from ..configs import (
 )
 from .files import load_model
 from .image_text import bits, given_to, kind_of, modelled
-from .text import clock, console, finite, listing, model_fields, model_line, size, stop_reason, support
+from .text import (
+    clock,
+    console,
+    finite,
+    listing,
+    model_fields,
+    model_line,
+    size,
+    stop_reason,
+    support,
+    why_estimate,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,7 +138,8 @@ def _show(fitted: FittedFlow, path: Path, out: Console) -> None:
 
 
 def _of_table(fitted: FittedFlow) -> list[tuple[str, str]]:
-    estimate = "; estimate: dequantised columns" if fitted.facts.kind == "estimate" else ""
+    kind = fitted.facts.kind
+    estimate = "" if kind == "exact" else f"; {kind}: {why_estimate(fitted.flow)}"
     values = ", ".join(f"{part} {value:.4f}" for part, value in _log_probs(fitted.facts))
     return [("Log-likelihood", values), ("", f"(mean nats, units of the data{estimate})")]
 

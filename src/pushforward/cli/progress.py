@@ -23,6 +23,8 @@ _SECONDS_BETWEEN_LINES = 5.0
 class TrainingProgress:
     """Shows what each epoch brought: NLL is the mean negative log-likelihood in nats, in the units of the data.
 
+    MSE is the mean square of flow matching.
+
     Args:
         console: Where to show it.
         epochs: Most epochs of the run.
@@ -60,7 +62,9 @@ class TrainingProgress:
         what, unit = ("rows", "NLL") if self._images is None else ("images", "bits/dim")
         pace = f"{rows} {what}/s  {clock(record.seconds_left)} left"
         losses = [record.train_loss, record.valid_loss, record.best_loss]
-        if self._images is not None:
+        if not record.in_nats:
+            unit = "MSE"
+        elif self._images is not None:
             losses = [bits(self._images, -loss) for loss in losses]
         train, valid, best = losses
         nll = f"{unit} train {train:.3f}  valid {valid:.3f}"

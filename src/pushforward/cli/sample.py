@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,6 +77,22 @@ def sample(
         Path | None,
         typer.Option(metavar="IMAGES", help="Whole images, for a model of the rest of an image."),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Equal steps for a continuous flow; as its tolerance needs by default."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How a continuous flow is solved: euler, midpoint, heun, rk4, ..."),
+    ] = None,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            metavar="S", help="Above 1 a continuous flow draws what is more typical of its context."
+        ),
+    ] = 1.0,
 ) -> None:
     """Draw rows, or images, from a fitted density.
 
@@ -96,7 +112,7 @@ def sample(
     each = rows or (_DEFAULT_ROWS if context is None else 1)
     out = console(stderr=True)
     with out.status(f"Reading {model}") as status:
-        fitted = load_model(model)
+        fitted = _solved(load_model(model), model, steps, method, guidance)
         if isinstance(fitted.schema, ImageSchema):
             if context is not None or fixed:
                 option = "--set" if fixed else "--context"
@@ -134,6 +150,24 @@ def sample(
     per = "" if context is None else f", {each:,} for each row of {context}"
     pace = f" ({written / seconds:,.0f} rows/s)" if written >= _DEFAULT_ROWS else ""
     out.print(f"{counted(written, 'row')} drawn in {clock(seconds)}{pace}{per}.", soft_wrap=True)
+
+
+def _solved(
+    fitted: FittedFlow, model: Path, steps: int | None, method: str | None, guidance: float
+) -> FittedFlow:
+    """Return the flow as it is to be solved.
+
+    Raises:
+        UsageError: Options that do not fit the flow, or each other.
+    """
+    if steps is None and method is None and guidance == 1.0:
+        return fitted
+    from ..flows import with_solver
+
+    try:
+        return replace(fitted, flow=with_solver(fitted.flow, method=method, steps=steps, guidance=guidance))
+    except ValueError as error:
+        raise UsageError(f"{model}: {error}") from None
 
 
 def _check_finite(model: Path, x: Tensor, before: int) -> None:

@@ -13,6 +13,8 @@ from ..configs import IMAGE_MODELS, MODELS, ColumnSchema, ImageModelConfig, Mode
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..flows import Flow
+
 _WIDTH_OF_FILES = 120
 
 
@@ -125,6 +127,16 @@ def model_fields(
     return texts
 
 
+def why_estimate(flow: Flow) -> str:
+    """Return why the log-density of a flow is an estimate, in words."""
+    reasons = (
+        (flow.surjection is not None, "dequantised columns"),
+        (flow.augment is not None, "added elements"),
+        (not flow.transform.exact, "estimated log-determinants"),
+    )
+    return " and ".join(words for holds, words in reasons if holds)
+
+
 def listing(names: Sequence[str], most: int = 12) -> str:
     """Return names with commas between, the first few of many.
 
@@ -140,7 +152,7 @@ def stop_reason(stopped: str) -> str:
     """Return why training ended, in words."""
     return {
         "epochs": "all epochs done",
-        "patience": "no better validation NLL for long enough",
+        "patience": "no better validation loss for long enough",
         "time": "time budget spent",
         "interrupt": "interrupted",
         "diverged": "too many steps were not finite",

@@ -73,10 +73,7 @@ def _solved(transform: Transform, method: str | None, control: Control | None, g
         )
     if isinstance(transform, Chain) and transform.log_det_costs:
         return Chain(
-            [
-                _solved(part, method, control, guidance) if part.log_det_costs else part
-                for part in transform
-            ]
+            [_solved(part, method, control, guidance) if part.log_det_costs else part for part in transform]
         )
     raise ValueError(
         f"only a continuous flow can be solved in another way, and this one's transform is {type(transform).__name__}"

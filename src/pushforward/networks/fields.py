@@ -123,7 +123,10 @@ class PerceptronField(VectorField):
         check_smooth(activation)
         if not hidden:
             raise ValueError("hidden must have at least one width, got none")
-        self.event_shape, self.context_shape = (features,), ((context_features,) if context_features else None)
+        self.event_shape, self.context_shape = (
+            (features,),
+            ((context_features,) if context_features else None),
+        )
         self.activation, self.frequencies = activation, frequencies
         self.first = nn.Linear(features, hidden[0])
         self.time = nn.Linear(1 + 2 * frequencies, hidden[0], bias=False)
@@ -204,7 +207,10 @@ class ConcatSquashField(VectorField):
         super().__init__()
         check_widths(features, features, context_features, hidden)
         check_smooth(activation)
-        self.event_shape, self.context_shape = (features,), ((context_features,) if context_features else None)
+        self.event_shape, self.context_shape = (
+            (features,),
+            ((context_features,) if context_features else None),
+        )
         self.activation = activation
         sizes = list(pairwise((features, *hidden, features)))
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in sizes)

@@ -231,7 +231,7 @@ def fit_image_split(
     """Fit a density to images that have been split: the second half of ``fit_images``, whose arguments it takes."""
     images = len(split.train)
     model = model or default_image_model(images)
-    training = training or default_image_training(images, seed)
+    training = training or default_image_training(images, seed, model)
     if training.batch_size > images:
         raise DataError(
             f"a batch of {training.batch_size} images is more than the {images} training images",

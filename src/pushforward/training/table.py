@@ -210,7 +210,7 @@ def fit_split(
     """
     rows = len(split.train)
     model = model or default_model(rows, len(split.schema.columns) + len(split.schema.context))
-    training = training or default_training(rows, seed)
+    training = training or default_training(rows, seed, model)
     if training.batch_size > rows:
         raise DataError(
             f"a batch of {training.batch_size} rows is more than the {rows} training rows",

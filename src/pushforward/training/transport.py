@@ -70,7 +70,7 @@ def fit_transport(
     units.initialize(torch.cat([source, target]).double())
     start, end = (units(sample.double())[0].float() for sample in (source, target))
     rows, valid, _ = split_rows(len(end), seed=seed, fractions=(0.9, 0.1, 0.0))
-    training = training or default_training(len(rows), seed)
+    training = training or default_training(len(rows), seed, model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = build_flow(model, features)
