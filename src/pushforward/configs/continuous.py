@@ -81,7 +81,7 @@ class FlowMatchingConfig(Model):
     hidden: Hidden = (128, 128)
     activation: str = "tanh"
     path: str = "linear"
-    pairing: str = "exact"
+    pairing: str = "independent"
     drop: float = 0.0
     late: float = 2.0
     atol: float = 1e-5
@@ -93,18 +93,19 @@ class FlowMatchingConfig(Model):
 class ImageFlowMatchingConfig(Model):
     """Flow matching for images, with a small U-Net; the rest as ``FlowMatchingConfig``.
 
-    ``width`` counts the channels of the first level, ``levels`` and ``blocks`` are those of the network.
+    ``width`` counts the channels at full size, ``levels`` how often the sides are halved, 0 both: by the size of the
+    images; ``blocks`` is that of the network.
     """
 
-    _may_be_zero: ClassVar[tuple[str, ...]] = ("drop",)
+    _may_be_zero: ClassVar[tuple[str, ...]] = ("drop", "width", "levels")
     _choices: ClassVar[dict[str, tuple[str, ...]]] = {"path": PATHS, "pairing": PAIRINGS}
 
-    width: int = 32
-    levels: int = 2
+    width: int = 0
+    levels: int = 0
     blocks: int = 1
     path: str = "linear"
     pairing: str = "independent"
-    drop: float = 0.0
+    drop: float = 0.1
     late: float = 1.0
     atol: float = 1e-3
     rtol: float = 1e-3

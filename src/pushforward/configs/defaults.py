@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .continuous import FFJORDConfig, FlowMatchingConfig
+from .continuous import FFJORDConfig, FlowMatchingConfig, ImageFlowMatchingConfig
 from .images import ImageGlowConfig, ImageModelConfig
 from .models import ModelConfig, NSFConfig
 from .training import TrainConfig
@@ -28,7 +28,7 @@ def default_model(rows: int, columns: int) -> ModelConfig:
 def default_training(rows: int, seed: int = 0, model: ModelConfig | None = None) -> TrainConfig:
     """Return the training settings for a number of rows: about 6,000 steps, and early stopping.
 
-    Flow matching, whose steps are short and noisy, has 30,000 of them and averages the weights; FFJORD and its kin
+    Flow matching, whose steps are short and noisy, has 20,000 of them and averages the weights; FFJORD and its kin
     learn faster and have 3,000.
 
     Args:
@@ -43,7 +43,7 @@ def default_training(rows: int, seed: int = 0, model: ModelConfig | None = None)
     batch = min(rows, 64) if rows < 1_000 else 256 if rows < 10_000 else 512
     steps, rate, ema = 6_000, 2e-3, 0.0
     if isinstance(model, FlowMatchingConfig):
-        batch, steps, rate, ema = min(batch, 256), 30_000, 5e-3, 0.999
+        steps, rate, ema = 20_000, 5e-3, 0.999
     elif isinstance(model, FFJORDConfig):
         steps, rate, ema = 3_000, 5e-3, 0.99
     steps_each = max(1, rows // batch)
@@ -87,12 +87,16 @@ def default_image_training(images: int, seed: int = 0, model: ImageModelConfig |
         1800.0
     """
     batch = min(images, 32) if images < 2_000 else 64
-    epochs = min(200, max(10, 30_000 // max(1, images // batch)))
+    steps, rate, ema = 30_000, 2e-3, 0.99
+    if isinstance(model, ImageFlowMatchingConfig):
+        batch, steps, rate, ema = min(images, 64), 4_000 if images < 2_000 else 10_000, 2e-3, 0.999
+    epochs = min(200, max(10, steps // max(1, images // batch)))
     return TrainConfig(
         epochs=epochs,
         batch_size=batch,
+        learning_rate=rate,
         patience=max(10, epochs // 5),
-        ema=0.99,
+        ema=ema,
         max_seconds=1800.0,
         seed=seed,
     )

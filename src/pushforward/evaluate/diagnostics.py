@@ -95,6 +95,16 @@ def _check(flow: Flow, x: Tensor | None, context: Tensor | None, rows: int) -> N
         raise ValueError(
             f"diagnose: flow must be a Flow, got {type(flow).__name__}; of a fitted flow, give its .flow"
         )
+    if flow.augment is not None:
+        raise ValueError(
+            "diagnose: flow must have no added elements, got some, whose integral no check here takes; its transform "
+            "alone, with the base, is a flow that has none"
+        )
+    if not flow.transform.exact:
+        raise ValueError(
+            "diagnose: flow must have an exact log-determinant, got one that is estimated; of a continuous flow, "
+            "divergence=Exact() gives it"
+        )
     if rows < 2:
         raise ValueError(f"diagnose: rows must be at least 2, got {rows}")
     if x is None:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..distributions import Distribution, Product, Uniform, VonMises
-from ..flows import Flow
+from ..flows import Flow, with_solver
 from ..transforms import Support
 from ..transforms.walk import walk
 
 _NEAREST, _FARTHEST = 3.0, 30.0  # how far away points are moved, in scales
 _SEAM = 1e-9
+_TOLERANCE = 2e-11  # of a solver
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,12 @@ def cast(flow: Flow, dtype: torch.dtype) -> Flow:
     return copy.deepcopy(flow).to(device="cpu", dtype=dtype).requires_grad_(False).eval()
 
 
+def exactly(flow: Flow) -> Flow:
+    """Return a copy in float64, a continuous flow with a solver of errors next to rounding."""
+    double = cast(flow, torch.float64)
+    return with_solver(double, tolerance=_TOLERANCE) if double.transform.log_det_costs else double
+
+
 def enter_context(flow: Flow, context: Tensor) -> Tensor:
     """Bring contexts to what transform and base take."""
     if flow.context_preprocess is not None:
@@ -112,10 +119,11 @@ def enter_points(flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Ten
     x = x.to("cpu", torch.float64)
     if flow.surjection is not None:
         x, _ = flow.surjection.encode(x, generator=generator)
-    if flow.preprocess is None:
-        return x, x, torch.ones(len(x), dtype=torch.bool)
-    z, log_abs_det = flow.preprocess(x, flow.like)
-    return x, z, log_abs_det != -torch.inf
+    z, inside = x, torch.ones(len(x), dtype=torch.bool)
+    if flow.preprocess is not None:
+        z, log_abs_det = flow.preprocess(x, flow.like)
+        inside = log_abs_det != -torch.inf
+    return x, z, inside
 
 
 def supports(flow: Flow) -> list[Support]:

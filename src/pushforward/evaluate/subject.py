@@ -19,6 +19,7 @@ from .points import (
     draw_contexts,
     enter_context,
     enter_points,
+    exactly,
     move_away,
     space_of,
 )
@@ -116,7 +117,7 @@ class Subject:
 def prepare(flow: Flow, x: Tensor | None, context: Tensor | None, rows: int, seed: int) -> Subject:
     """Make copies of a flow and draw the points to look at; arguments as in ``diagnose``."""
     generator = torch.Generator().manual_seed(seed)
-    exact = cast(flow, torch.float64)
+    exact = exactly(flow)
     features = math.prod(flow.transform.event_shape)
     wide = features > MOST_WITH_JACOBIANS
     count = min(rows, max(_FEWEST_ROWS, (_ELEMENTS_OF_MANY if wide else _ELEMENTS) // features))

@@ -7,6 +7,7 @@ import math
 from torch import nn
 
 from ..configs import (
+    SMALL,
     ImageFlowMatchingConfig,
     ImageGlowConfig,
     ImageModelConfig,
@@ -15,7 +16,7 @@ from ..configs import (
     PixelNSFConfig,
 )
 from ..distributions import DiagonalNormal, Distribution
-from ..networks import CausalPatchMLP, PatchMLP, PictureEmbedding, ResidualConvNet, UNetField
+from ..networks import CausalPatchMLP, Enlarge, PatchMLP, PictureEmbedding, ResidualConvNet, UNetField
 from ..ode import Adaptive
 from ..surjections import DequantisePixels
 from ..transforms import (
@@ -46,6 +47,7 @@ from .build import build_flow
 from .flow import Flow
 from .preprocess import Preprocess
 
+_SMALL_SIDE = 16
 _FEATURES = 32
 """Channels of what the networks are told of a picture that is given."""
 _EDGE = 0.05
@@ -119,7 +121,18 @@ def _continuous(model: ImageFlowMatchingConfig, schema: ImageSchema) -> Flow:
     """Return a continuous flow, its velocity a U-Net, of pixels scaled to -1..1."""
     embedding, context_preprocess, given = _given(schema, flat=False)
     event = schema.event_shape
-    field = UNetField(event, context_shape=given, width=model.width, levels=model.levels, blocks=model.blocks)
+    if schema.given == "small":
+        assert embedding is not None
+        embedding = nn.Sequential(embedding, Enlarge(SMALL))
+        given = (_FEATURES, *event[1:])
+    width, levels = (32, 1) if min(event[1:]) <= _SMALL_SIDE else (16, 2)
+    field = UNetField(
+        event,
+        context_shape=given,
+        width=model.width or width,
+        levels=model.levels or levels,
+        blocks=model.blocks,
+    )
     return Flow(
         Continuous(
             field,

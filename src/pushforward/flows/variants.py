@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from ..networks import Guided
 from ..ode import Adaptive, Control, Fixed
 from ..transforms import Chain, Continuous, Transform

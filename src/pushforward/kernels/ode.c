@@ -102,8 +102,8 @@ static lanes norm(const problem *p, const lanes *values, const lanes *state, con
 }
 
 /* x + h sum a_j k_j, of the first so many numbers of a state. */
-static void combine(const lanes *x, lanes h, const double *a, int64_t stages, const lanes *rates, int64_t wide, int64_t count,
-                    lanes *out) {
+static void combine(const lanes *x, lanes h, const double *a, int64_t stages, const lanes *rates, int64_t wide,
+                    int64_t count, lanes *out) {
     for (int64_t i = 0; i < count; i++) {
         lanes s = {0};
         for (int64_t j = 0; j < stages; j++) s += rates[j * wide + i] * (REAL)a[j];
@@ -236,7 +236,8 @@ static int after(const job *j, const crew *c, int l, int accepted, int lost) {
     if (!p->adaptive) return -1;
     if (c->attempts[l] >= p->limit) return TOO_MANY;
     /* A first step may be as small: only one that was made smaller fails. */
-    double least_step = 10.0 * (SINGLE ? 1.1920928955078125e-7 : 2.220446049250313e-16) * (largest > span ? largest : span);
+    double rounding = SINGLE ? 1.1920928955078125e-7 : 2.220446049250313e-16;
+    double least_step = 10.0 * rounding * (largest > span ? largest : span);
     return !accepted && fabs(c->h[l]) < least_step ? TOO_SMALL : -1;
 }
 
@@ -298,7 +299,8 @@ int32_t solve(const problem *p, const results *r) {
     job j = {.p = p, .r = r};
     if (p->rows == 0) return 0;
     if (pack_all(p, &j.f, 0, &j.packed)) return 1;
-    int64_t d = p->features, wide = wide_of(&j.f), stages = p->stages < 2 ? 2 : p->stages, blocks = (p->rows + LANES - 1) / LANES;
+    int64_t d = p->features, wide = wide_of(&j.f), blocks = (p->rows + LANES - 1) / LANES;
+    int64_t stages = p->stages < 2 ? 2 : p->stages; /* the first step takes two evaluations */
     int64_t size = moment_size(&j.f) + (3 + stages) * wide + p->first + 2 * d;
     int threads = (int)least(omp_get_max_threads(), blocks);
     lanes *scratch = memory(threads * size * sizeof(lanes));

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -48,25 +48,32 @@ class Weights:
         return self.w1, self.v, self.b1, self.w2, self.b2, self.w3, self.b3
 
 
-@dataclass(frozen=True, slots=True)
-class Tableau:
-    """An explicit Runge-Kutta method.
+class Tableau(Protocol):
+    """An explicit Runge-Kutta method."""
 
-    Attributes:
-        a: Weights of earlier stages, a row for each stage, without zeros at its end.
-        b: Weights of the result.
-        c: Times of the stages.
-        e: Weights of the error's estimate; none: there is no estimate.
-        order: By which a step's size follows from its error.
-        fsal: Whether the last stage is the first of the next step.
-    """
+    @property
+    def a(self) -> tuple[tuple[float, ...], ...]:
+        """Weights of earlier stages, a row for each stage, which may leave out zeros at its end."""
 
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-    c: tuple[float, ...]
-    e: tuple[float, ...]
-    order: int
-    fsal: bool
+    @property
+    def b(self) -> tuple[float, ...]:
+        """Weights of the result."""
+
+    @property
+    def c(self) -> tuple[float, ...]:
+        """Times of the stages."""
+
+    @property
+    def e(self) -> tuple[float, ...] | None:
+        """Weights of the error's estimate; None: there is no estimate, and steps are equal."""
+
+    @property
+    def order(self) -> int:
+        """By which a step's size follows from its error."""
+
+    @property
+    def fsal(self) -> bool:
+        """Whether the last stage is the first of the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,7 @@ def solve(
     """
     w1, v, b1, w2, b2, w3, b3 = weights.tensors()
     assert context is None or (context.dtype is x.dtype and context.shape == (len(x), len(w1)))
+    assert course.limit > 0 and (course.tolerances is None or tableau.e is not None)
     assert probe is None or (probe.dtype is x.dtype and probe.shape == x.shape)
     # A bias is the weight of one more input, and torch finds the way back from these to the weights.
     first = torch.cat([w1, v, b1[:, None]], 1)
@@ -198,7 +206,7 @@ class _How:
         method, course = self.tableau, self.course
         stages = len(method.b)
         a = [weight for row in method.a for weight in (*row, *[0.0] * (stages - len(row)))]
-        numbers = [_doubles(part) for part in (a, method.b, method.e, method.c)]
+        numbers = [_doubles(part) for part in (a, method.b, method.e or (), method.c)]
         atol, rtol = course.tolerances or (0.0, 0.0)
         problem = _Problem(
             *x.shape, self.frequencies, len(first), len(second), stages, course.limit,

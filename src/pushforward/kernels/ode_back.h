@@ -32,8 +32,9 @@ static int64_t sums_size(const field *f) {
 
 static sums sums_of(const field *f, lanes **place) {
     int64_t first = SPAN(f->first), second = SPAN(f->second), d = f->features;
-    return (sums){room(place, f->first * SPAN(inputs_of(f) - 1)), room(place, f->second * first), room(place, d * second),
-                  room(place, f->log_det * f->second * first), room(place, f->first), room(place, f->second), room(place, d)};
+    return (sums){
+        room(place, f->first * SPAN(inputs_of(f) - 1)), room(place, f->second * first), room(place, d * second),
+        room(place, f->log_det * f->second * first), room(place, f->first), room(place, f->second), room(place, d)};
 }
 
 static int64_t longest(const field *f) {
@@ -262,8 +263,9 @@ int32_t pull_back(const problem *p, kept *const *steps, const int64_t *order, in
     return_job j = {.p = p, .steps = steps, .order = order, .count = count, .of = of, .to = to};
     REAL *packed;
     if (pack_all(p, &j.f, 1, &packed)) return 1;
-    int64_t d = p->features, wide = wide_of(&j.f), stages = needed(p), inputs = inputs_of(&j.f), all_sums = sums_size(&j.f);
-    int64_t size = all_sums + desk_size(&j.f) + stages * (moment_size(&j.f) + wide + d) + 3 * d + wide + 2 * p->first + inputs;
+    int64_t d = p->features, wide = wide_of(&j.f), stages = needed(p), inputs = inputs_of(&j.f);
+    int64_t all_sums = sums_size(&j.f), each = moment_size(&j.f) + wide + d;
+    int64_t size = all_sums + desk_size(&j.f) + stages * each + 3 * d + wide + 2 * p->first + inputs;
     int threads = (int)least(omp_get_max_threads(), count ? (count + LANES - 1) / LANES : 1);
     lanes *scratch = memory(threads * size * sizeof(lanes));
     moment *moments = memory(threads * stages * sizeof(moment));

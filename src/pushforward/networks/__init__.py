@@ -6,7 +6,7 @@ from .mlp import ACTIVATIONS, MLP
 from .patches import CausalPatchMLP, PatchMLP, PictureEmbedding, ResidualConvNet
 from .periodic import CircularFeatures
 from .source import ParameterSource
-from .unet import UNetField
+from .unet import Enlarge, UNetField
 
 __all__ = [
     "ACTIVATIONS",
@@ -14,6 +14,7 @@ __all__ = [
     "CausalPatchMLP",
     "CircularFeatures",
     "ConcatSquashField",
+    "Enlarge",
     "Guided",
     "MaskedLinear",
     "MaskedMLP",

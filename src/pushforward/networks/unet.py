@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..kernels.calls import followed, gradients_of_formula
 from ..kernels.tracing import traced
+from .fields import VectorField
 from .shapes import Shape, check_context, check_event
 
 # Of the waves of the time. Faster ones would only make the velocity rough for a solver: near t = 1, where it changes
@@ -24,7 +25,7 @@ _FASTEST = 100.0
 _LEAST_VARIANCE = 1e-5
 
 
-class UNetField(nn.Module):
+class UNetField(VectorField):
     r"""The velocity :math:`v(t, x; c)` of a continuous flow of images, zero at first.
 
     Residual blocks see the image, then what is left of it after halving its sides, and so on; on the way back each
@@ -280,3 +281,21 @@ def _check_sizes(event_shape: Shape, context_shape: Shape | None) -> None:
                 f"context_shape must be (E,) or (E, {event_shape[1]}, {event_shape[2]}) with E at least 1, "
                 f"got {tuple(context_shape)}"
             )
+
+
+class Enlarge(nn.Module):
+    """Enlarges pictures ``(*batch, C, H, W)`` by a whole factor, each pixel becoming a square.
+
+    Example:
+        >>> Enlarge(2)(torch.tensor([[[1.0, 2.0]]]))
+        tensor([[[1., 1., 2., 2.],
+                 [1., 1., 2., 2.]]])
+    """
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the larger pictures."""
+        return x.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)

@@ -63,7 +63,7 @@ def flow_matching_objective(
     Args:
         path: A name in ``PATHS``.
         pairing: As of ``flow_matching_loss``.
-        drop: Share of the rows that are trained without their context, for guidance.
+        drop: Share of the rows that are trained without their context, for guidance, where there is one.
         late: As of ``flow_matching_loss``.
         source: What the paths begin at, ``(m, *event)`` in the model's units; None: draws of the flow's base. With a
             sample here the flow carries one sample to another.
@@ -94,7 +94,7 @@ def flow_matching_objective(
                 weights,
                 path=path,
                 pairing=pairing,
-                drop=drop,
+                drop=0.0 if context is None else drop,
                 late=late,
                 generator=generator,
             )

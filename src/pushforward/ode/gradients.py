@@ -125,9 +125,10 @@ class _Solve(torch.autograd.Function):
             )
         rule: _Rule = ctx.rule
         (end,) = ctx.saved_tensors
-        # A solve that was given up has no gradient: NaN says so.
-        gradient = torch.where(end.isnan(), torch.nan, gradient)
+        # A solve that was given up is NaN whatever it began with.
+        gradient = torch.where(end.isnan(), 0.0, gradient)
         if rule.adjoint:
+            end = end.nan_to_num(nan=0.0)
             return (None, *_by_adjoint(rule, end, gradient))
         return (None, *_by_steps(rule, ctx.steps, gradient))
 
@@ -183,7 +184,10 @@ def _by_steps(rule: _Rule, steps: Steps, gradient: Tensor) -> list[Tensor | None
 
 @dataclass(frozen=True, slots=True)
 class _Backwards:
-    """States with their adjoints, which move by ``(v, -a dv/dx - g dr/dx)``: rates ``r`` of integrals of gradient ``g``."""
+    """States with their adjoints, which move by ``(v, -a dv/dx - g dr/dx)``.
+
+    Here ``r`` are the rates of integrals and ``g`` their gradients.
+    """
 
     system: Followed
     integrals: Tensor

@@ -118,20 +118,18 @@ def march(system: System, u: Tensor, plan: Plan, *, record: bool = False) -> Sol
     """Solve with equal steps; every operation can be followed by autograd. Arguments as of ``adapt``."""
     method, control, t0, t1 = plan.method, plan.control, plan.t0, plan.t1
     assert isinstance(control, Fixed)
+    method = method.without_estimate()
     h = u.new_full((len(u),), (t1 - t0) / control.steps)
     t = u.new_full((len(u),), t0)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    first = None
     for i in range(control.steps):
         if record:
             parts.append((t + i * h, h, u))
-        u, stages = one_step(system, method, t + i * h, h, u, first=first)
-        first = stages[-1] if method.fsal else None
-    each = len(method.b) - method.fsal
+        u, _ = one_step(system, method, t + i * h, h, u)
     count = torch.full((len(u),), control.steps, dtype=torch.int32, device=u.device)
     zero = torch.zeros_like(count)
     steps = Steps(torch.arange(len(u), device=u.device), parts) if record else None
-    return Solved(u, count * each + method.fsal, count, zero, zero, steps)
+    return Solved(u, count * len(method.b), count, zero, zero, steps)
 
 
 @dataclass(slots=True)
@@ -217,7 +215,7 @@ def adapt(system: System, u: Tensor, plan: Plan, *, record: bool = False) -> Sol
         rows.grows = good
         done = ok & last
         end[rows.place[done]] = rows.u[done]
-        short = rows.live & ~done & (rows.h.abs() < shortest)
+        short = rows.live & ~good & (rows.h.abs() < shortest)
         status[rows.place[short]] = 3
         rows.live = rows.live & ~done & ~short
     status[rows.place[rows.live]] = 1

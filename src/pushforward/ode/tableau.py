@@ -37,6 +37,11 @@ class Tableau:
         """Whether the last stage is the first of the next step."""
         return len(self.a) > 1 and self.c[-1] == 1.0 and (*self.a[-1], 0.0) == self.b
 
+    def without_estimate(self) -> Tableau:
+        """Return the method without its error estimate, and without the last stages that only this needs."""
+        stages = max(i for i, weight in enumerate(self.b) if weight != 0.0) + 1
+        return Tableau(self.name, self.order, self.a[:stages], self.b[:stages], self.c[:stages])
+
 
 _DOPRI5 = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0.0)
 _DOPRI4 = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _MOST_VALID = 5_000
 MOST_SCORED = 5_000
 """How many training images the record of a fit scores at most."""
+_MOST_ESTIMATED = 256  # where each score takes the solve of an equation
 _VALID_SHARE, _TEST_SHARE = 0.1, 0.1
 
 
@@ -241,6 +242,7 @@ def fit_image_split(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = image_flow(model, split.schema)
+    slow = not flow.transform.exact
     return train_and_record(
         flow,
         (split.train, split.valid, split.test),
@@ -249,7 +251,8 @@ def fit_image_split(
         training=training,
         source=source,
         num_samples=1,
-        most=MOST_SCORED,
+        most=_MOST_ESTIMATED if slow else MOST_SCORED,
+        most_of_test=_MOST_ESTIMATED if slow else None,
         checkpoints=checkpoints,
         on_epoch=on_epoch,
         on_note=on_note,

@@ -39,6 +39,7 @@ def train_and_record(
     notes: Sequence[str] = (),
     num_samples: int = SCORE_SAMPLES,
     most: int | None = None,
+    most_of_test: int | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -56,6 +57,7 @@ def train_and_record(
         notes: What is known already and belongs to the record.
         num_samples: Draws of the noise of dequantisation in the scores; of a single one the mean score is a bound.
         most: Score no more of the training and validation points, at even distances; None: all.
+        most_of_test: The same for the test points, which the record then notes.
         checkpoints: As of ``train``.
         on_epoch: As of ``train``.
         on_note: As of ``train``.
@@ -75,6 +77,9 @@ def train_and_record(
     if on_trained is not None:
         on_trained(result)
     scored = parts if most is None else (parts[0].spread(most), parts[1].spread(most), parts[2])
+    if most_of_test is not None and most_of_test < len(parts[2]):
+        scored = (scored[0], scored[1], parts[2].spread(most_of_test))
+        notes = (*notes, f"The log-likelihood of the test is that of {most_of_test:,} of its points.")
     estimates = [score(flow, part.x, part.context, num_samples=num_samples) for part in scored]
     lost = _without_density(zip(estimates, scored, strict=True))
     for note in lost:

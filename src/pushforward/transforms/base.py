@@ -182,7 +182,7 @@ class Transform(nn.Module, ABC):
             ``y``, ``(n, *latent_shape)``.
         """
         with torch.no_grad():
-            return self.forward(x, context)[0]
+            return self.encode(x, context)
 
 
 def merge_context_shapes(parts: Sequence[Transform], owner: str) -> Shape | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 
 import torch
@@ -110,6 +111,11 @@ class Continuous(Transform):
     def _solve(self, x: Tensor, context: Tensor | None, request: Request) -> Solution:
         return self._integrate(x, context, request, wanted=True)
 
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map a batch; there is nothing to set."""
+        with torch.no_grad():
+            return self.encode(x, context)
+
     def _integrate(self, x: Tensor, context: Tensor | None, request: Request, *, wanted: bool) -> Solution:
         """Solve one way, with the log-determinant where it is wanted."""
         unknown = set(request.penalties) - set(PENALTIES)
@@ -131,18 +137,11 @@ class Continuous(Transform):
         )
         dynamics = Dynamics(self.field, self.divergence if wanted else None, given, probes, names)
         d = prod(self.event_shape)
-        integrals = int(wanted) + len(names)
         points = rows.reshape(len(rows), d)
         ends = (0.0, 1.0) if request.inverse else (1.0, 0.0)
         plan = Plan(self.method, self.control, *ends, controlled=d + int(wanted))
-        solved = (
-            None
-            if self.gradient != "checkpointed" and self._is_followed(rows, given)
-            else fused(dynamics, points, plan)
-        )
-        if solved is None:
-            start = torch.cat([points, points.new_zeros(len(rows), integrals)], 1) if integrals else points
-            solved = solve(dynamics, start, plan, gradient=self.gradient)
+        with _whole_precision(x):
+            solved = self._solved(dynamics, points, plan)
         self._report(solved)
         end = solved.u
         # Backwards in time a rate adds up with the other sign; the penalties are sizes.
@@ -154,6 +153,16 @@ class Continuous(Transform):
             stats,
             {name: sign * end[:, d + int(wanted) + i].reshape(batch) for i, name in enumerate(names)},
         )
+
+    def _solved(self, dynamics: Dynamics, points: Tensor, plan: Plan) -> Solved:
+        """Solve the dynamics of points ``(n, D)``, by the kernel where it serves."""
+        if self.gradient == "checkpointed" or not self._is_followed(points, dynamics.context):
+            found = fused(dynamics, points, plan)
+            if found is not None:
+                return found
+        integrals = int(dynamics.divergence is not None) + len(dynamics.penalties)
+        start = torch.cat([points, points.new_zeros(len(points), integrals)], 1) if integrals else points
+        return solve(dynamics, start, plan, gradient=self.gradient)
 
     def _is_followed(self, *tensors: Tensor | None) -> bool:
         """Return whether a gradient is wanted."""
@@ -176,6 +185,12 @@ class Continuous(Transform):
                     RuntimeWarning,
                     stacklevel=4,
                 )
+
+
+def _whole_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Leave autocast: an error of half precision would be taken for one of the steps, and make them short."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _counts(status: Tensor) -> tuple[Sequence[int], Sequence[int]]:

@@ -31,7 +31,6 @@ def fused(dynamics: Dynamics, x: Tensor, plan: Plan) -> Solved | None:
         return None
     added = None if context is None or field.context is None else field.context(context)
     control = plan.control
-    adaptive = isinstance(control, Adaptive)
     course = Course(
         plan.t0,
         plan.t1,
