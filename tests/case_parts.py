@@ -57,6 +57,10 @@ class Case:
     of a latent point counts (0: as it is). ``strength`` is the spread of the random parameters, which are drawn until
     the median of |log-det| is at least 1 unless the transform keeps ``volume``. ``starts_as_identity`` holds for a
     fresh one. ``compiles`` lists the directions that are compiled: none of a case whose parts all compile in another.
+    ``adaptive`` says that the number of steps of a solver depends on the values of its points, so that neither a
+    compiler nor tensors without values can follow it. A solver states its tolerances: of a round trip in units of the
+    map's stretch, of a log-determinant, and of rows in other company, whose products of matrices are rounded
+    differently.
     """
 
     build: Callable[[], Transform]
@@ -67,6 +71,10 @@ class Case:
     volume: bool = False
     starts_as_identity: bool = False
     compiles: tuple[str, ...] = ()
+    adaptive: bool = False
+    round_trip_tolerance: float = 1e-9
+    log_det_tolerance: float = 1e-8
+    loop_tolerance: float = 1e-9
 
 
 BOTH = ("forward", "inverse")

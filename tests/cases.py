@@ -26,6 +26,7 @@ from case_parts import (
     seeded,
     uniform,
 )
+from continuous_cases import CONTINUOUS_CASES, continuous_case, for_single_precision, pulling
 from image_cases import IMAGE_CASES
 from pushforward.configs import MODELS, ModelConfig
 from pushforward.flows import Flow, build_flow
@@ -36,6 +37,7 @@ from pushforward.transforms import (
     Autoregressive,
     Chain,
     CompressTails,
+    Continuous,
     Coupling,
     Elementwise,
     Inverse,
@@ -123,6 +125,7 @@ def composed(context: int) -> Transform:
 TRANSFORMS: dict[str, Case] = (
     map_cases()
     | IMAGE_CASES
+    | CONTINUOUS_CASES
     | {
         "actnorm": Case(lambda: ActNorm(FEATURES), starts_as_identity=True, compiles=BOTH),
         "lu-linear": Case(lambda: LULinear(FEATURES), compiles=BOTH),
@@ -164,7 +167,11 @@ TRANSFORMS: dict[str, Case] = (
     }
 )
 
+SOLVED: dict[str, object] = {"hidden": (8, 8), "atol": 1e-10, "rtol": 1e-10}
+# The augmented one is a bijection of the larger space.
+CONTINUOUS = ("ffjord", "rnode", "augmented-ffjord", "flow-matching")
 SIZES: dict[str, dict[str, object]] = {
+    **dict.fromkeys(CONTINUOUS, SOLVED),
     "made": {"hidden": (8, 8)},
     "planar": {"layers": 4},
     "radial": {"layers": 4},
@@ -208,8 +215,17 @@ def small_flow(case: tuple[str, int, tuple[int, ...]], features: int = FEATURES)
     return build_flow(small_config(name), features, context, [i for i in angles if i < features])
 
 
+def pulled(transform: Transform) -> Transform:
+    for part in transform.modules():
+        if isinstance(part, Continuous):
+            pulling(part.field)
+    return transform
+
+
 def model_case(case: tuple[str, int, tuple[int, ...]]) -> Case:
     name, _, angles = case
+    if name in CONTINUOUS:
+        return continuous_case(lambda: pulled(small_flow(case).transform))
     return Case(
         lambda: small_flow(case).transform,
         ON_CYLINDER if angles else normal(NEAR.get(name, 2.0)),
@@ -259,7 +275,10 @@ def first_seed(name: str) -> int:
 
 def make(name: str, dtype: torch.dtype = torch.float64) -> Transform:
     """Build a case with random parameters."""
-    return draw(name, first_seed(name)).to(dtype)
+    transform = draw(name, first_seed(name)).to(dtype)
+    if dtype == torch.float32:
+        for_single_precision(transform)
+    return transform
 
 
 @functools.cache

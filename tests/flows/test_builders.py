@@ -12,6 +12,7 @@ from torch import Tensor
 from case_parts import HALF_TURN
 from cases import (
     CONTEXT,
+    CONTINUOUS,
     MODEL_CASES,
     PERIODIC,
     contexts,
@@ -22,13 +23,24 @@ from cases import (
     small_config,
     small_flow,
 )
+from continuous_cases import for_single_precision
 from pushforward.configs import MODELS, NICEConfig
 from pushforward.flows import Flow, build_flow
-from pushforward.transforms import Autoregressive, Chain, Coupling, LULinear, RationalQuadraticSpline
+from pushforward.ode import Adaptive
+from pushforward.transforms import (
+    Autoregressive,
+    Chain,
+    Continuous,
+    Coupling,
+    LULinear,
+    RationalQuadraticSpline,
+)
 
 Model = tuple[str, int, tuple[int, ...]]
 every = pytest.mark.parametrize("model", MODEL_CASES, ids=model_id)
 NODES = 400
+# Its density is known up to noise only, and has a test of its own.
+AUGMENTED = "augmented-ffjord"
 ONE_DIMENSIONAL = sorted(set(MODELS) - {"nice", "realnvp", "glow", "nsf-coupling"})
 STRENGTH = 0.4
 
@@ -38,6 +50,9 @@ def plane(model: Model, features: int = 2) -> Flow:
     flow = fresh(lambda: small_flow(model, features))
     assert isinstance(flow, Flow)
     randomise(flow, STRENGTH, seeded(2))
+    for part in flow.modules():
+        if isinstance(part, Continuous):
+            part.control = Adaptive(1e-5, 1e-5)
     return flow.double()
 
 
@@ -55,7 +70,7 @@ def quadrature(flow: Flow, context: Tensor | None, angles: tuple[int, ...]) -> t
     return torch.cartesian_prod(*axes).reshape(-1, len(axes)), weight
 
 
-@every
+@pytest.mark.parametrize("model", [c for c in MODEL_CASES if c[0] != AUGMENTED], ids=model_id)
 def test_total_mass_and_entropy_of_the_plane(model: Model) -> None:
     flow = plane(model)
     context = contexts(flow)
@@ -76,7 +91,7 @@ def test_total_mass_and_entropy_of_the_plane(model: Model) -> None:
             ).all()
 
 
-@pytest.mark.parametrize("name", ONE_DIMENSIONAL)
+@pytest.mark.parametrize("name", [n for n in ONE_DIMENSIONAL if n != AUGMENTED])
 @pytest.mark.parametrize("context_features", [0, CONTEXT])
 def test_total_mass_of_the_line(name: str, context_features: int) -> None:
     flow = plane((name, context_features, ()), features=1)
@@ -131,10 +146,11 @@ def test_every_element_moves_and_every_context_counts(model: Model) -> None:
     context = contexts(flow, 1)
     x = torch.randn(1, 5, generator=seeded(3), dtype=torch.float64).clamp(-3, 3)
     latent = flow.to_latent(x, context)
-    assert ((latent - x).abs() > 1e-4).all()
+    assert ((latent[:, :5] - x).abs() > 1e-4).all()
     if context is not None:
         context.requires_grad_()
-        (gradient,) = torch.autograd.grad(flow.log_prob(x, context).sum(), context)
+        log_prob = flow.estimate_log_prob(x, context, generator=seeded(4), num_samples=1).value
+        (gradient,) = torch.autograd.grad(log_prob.sum(), context)
         assert (gradient.abs() > 0).all()
 
 
@@ -181,10 +197,17 @@ def test_configured_sizes_are_built(name: str) -> None:
     if "hidden" in MODELS[name].__dataclass_fields__:
         wide = build_flow(replace(config, hidden=(32,)), 4)  # type: ignore[call-arg]
         assert any(p.shape[:1] == (32,) for p in wide.parameters())
-        smooth, sharp = (
-            fresh(lambda a=a: build_flow(replace(config, activation=a), 4)) for a in ("tanh", "relu")
-        )  # type: ignore[call-arg]
-        assert str(smooth) != str(sharp)
+        # Solvers cannot follow a kink.
+        other = "softplus" if name in CONTINUOUS else "relu"
+        x = torch.randn(5, 4, generator=seeded(0))
+        latents = []
+        for activation in ("tanh", other):
+            flow = fresh(lambda a=activation: build_flow(replace(config, activation=a), 4))  # type: ignore[call-arg]
+            assert isinstance(flow, Flow)
+            randomise(flow, STRENGTH, seeded(2))
+            for_single_precision(flow)
+            latents.append(flow.to_latent(x, generator=seeded(1)))
+        assert not torch.allclose(*latents, atol=1e-3)
         with pytest.raises(ValueError, match=r"activation must be one of .*, got 'step'"):
             build_flow(replace(config, activation="step"), 4)  # type: ignore[call-arg]
 

@@ -27,6 +27,7 @@ SMALL: dict[str, dict[str, object]] = {
     "realnvp": {"scales": 2, "blocks": 1, "hidden_channels": 4},
     "pixel-nsf": {"layers": 2, "radius": 1, "bins": 4, "hidden": (8,)},
     "nice": {"layers": 2, "hidden": (8,)},
+    "flow-matching": {"width": 8, "levels": 1, "atol": 1e-6, "rtol": 1e-6},
 }
 VARIANTS: dict[str, ImageModelConfig] = {
     name: cls(**SMALL.get(name, {"layers": 2, "hidden": (8,)}))  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ def test_latents_are_whole_and_give_the_images_back(name: str, given: str) -> No
 
 
 @pytest.mark.parametrize("given", GIVEN[1:])
-@pytest.mark.parametrize("name", ["glow", "realnvp", "pixel-nsf", "nice", "maf"])
+@pytest.mark.parametrize("name", ["glow", "realnvp", "pixel-nsf", "nice", "maf", "flow-matching"])
 def test_the_condition_matters_and_samples_have_its_batch(name: str, given: str) -> None:
     of = schema(given)
     flow, x, context = drawn(VARIANTS[name], of, 0.3), images(of), contexts(of)

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from ..errors import PushforwardError, TerminatedError
+from .animate import animate
 from .diagnose import diagnose
 from .edit import edit
 from .fit import fit
@@ -143,6 +144,6 @@ def _pushforward(
 
 for command in (
     *(fit, score, sample, info, diagnose, plot, models),
-    *(reconstruct, interpolate, edit, inpaint, demo),
+    *(reconstruct, interpolate, edit, inpaint, animate, demo),
 ):
     app.command()(command)

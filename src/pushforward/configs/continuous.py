@@ -107,6 +107,6 @@ class ImageFlowMatchingConfig(Model):
     pairing: str = "independent"
     drop: float = 0.1
     late: float = 1.0
-    atol: float = 1e-3
-    rtol: float = 1e-3
+    atol: float = 1e-4
+    rtol: float = 1e-4
     max_steps: int = 1000

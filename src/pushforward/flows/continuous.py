@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..configs import FFJORDConfig, FlowMatchingConfig
+from ..configs import FFJORDConfig, FlowMatchingConfig, model_name
 from ..distributions import DiagonalNormal
 from ..networks import ConcatSquashField, PerceptronField, VectorField
 from ..ode import Adaptive
@@ -44,7 +44,7 @@ def ffjord(
         >>> ffjord(FFJORDConfig(hidden=(8, 8)), features=2).event_shape
         (2,)
     """
-    refuse_angles("a continuous flow", periodic)
+    refuse_angles(model_name(config), periodic)
     whole = features + config.augment
     field: VectorField
     if config.field == "perceptron":
@@ -67,7 +67,7 @@ def ffjord(
             Affine(),
             context_features=context_features,
             hidden=config.hidden,
-            activation=config.activation,
+            activation="silu" if config.activation == "softplus" else config.activation,
         )
         transform = Chain([chosen, transform])
     return Flow(
@@ -95,7 +95,7 @@ def flow_matching(
         >>> flow_matching(FlowMatchingConfig(hidden=(8, 8)), features=2).event_shape
         (2,)
     """
-    refuse_angles("a continuous flow", periodic)
+    refuse_angles(model_name(config), periodic)
     field = PerceptronField(
         features,
         context_features=context_features,

@@ -221,7 +221,8 @@ def _by_adjoint(rule: _Rule, end: Tensor, gradient: Tensor) -> list[Tensor | Non
     total, steps = _Total(rule.system), solved.steps
     assert steps is not None
     back = back.take(steps.order)
-    for t, h, u in steps.parts:
+    wanted = bool(total.shared or rule.system.row_tensors())
+    for t, h, u in steps.parts if wanted else ():
         rows = slice(len(t))
         part = back.take(rows)
         _, stages = one_step(part, method, t, h, u)

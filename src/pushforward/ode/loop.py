@@ -240,7 +240,9 @@ def _first_length(system: System, u: Tensor, first: Tensor, plan: Plan) -> Tenso
     d2 = control.size((ahead - first)[:, :controlled], near) / h0
     largest = torch.maximum(d1, d2)
     h1 = torch.where(
-        largest <= 1e-15, (1e-3 * h0).clamp(min=1e-6), (0.01 / largest) ** (1.0 / plan.method.order)
+        (largest > 1e-15) & d2.isfinite(),
+        (0.01 / largest) ** (1.0 / plan.method.order),
+        (1e-3 * h0).clamp(min=1e-6),
     )
     return torch.minimum(100 * h0, h1).clamp(max=abs(span))
 

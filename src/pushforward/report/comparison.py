@@ -120,7 +120,12 @@ def noisy_log_prob(fitted: FittedFlow, rows: Matrix) -> Matrix:
 
     from ..flows import Flow, score
 
-    flow = Flow(fitted.flow.transform, fitted.flow.base, preprocess=fitted.flow.preprocess)
+    flow = Flow(
+        fitted.flow.transform,
+        fitted.flow.base,
+        preprocess=fitted.flow.preprocess,
+        augment=fitted.flow.augment,
+    )
     result: Matrix = score(flow, torch.from_numpy(rows)).value.double().numpy()
     return result
 

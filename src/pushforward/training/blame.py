@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..flows import Flow
+from ..transforms import Transform
 from ..transforms.walk import named, walk
 
 
@@ -61,12 +62,20 @@ def _forward_blame(flow: Flow, z: Tensor, context: Tensor | None) -> Blame | Non
         if context is not None and (row := _first_bad(context)) is not None:
             return Blame("value", "the embedding of the context", row)
         for path, part in walk(flow.transform):
-            z, log_abs_det = part.forward(z, context)
+            z, log_abs_det = _mapped(part, z, context)
             for what, value in (("value", z), ("log-determinant", log_abs_det)):
                 if (row := _first_bad(value)) is not None:
                     return Blame(what, named(path, part), row)
         row = _first_bad(flow.base.log_prob(z, context))
         return None if row is None else Blame("log-density", f"the base ({type(flow.base).__name__})", row)
+
+
+def _mapped(part: Transform, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Map points, with one estimate of the log-determinant where that is not exact."""
+    if part.exact:
+        return part.forward(z, context)  # type: ignore[no-any-return]
+    solution = part.solve(z, context, generator=torch.Generator(z.device).manual_seed(0))
+    return solution.y, solution.log_abs_det
 
 
 def _gradient_blame(flow: Flow, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Blame | None:
@@ -88,7 +97,7 @@ def _gradient_place(flow: Flow, z: Tensor, context: Tensor | None, weights: Tens
     total = stages[0].new_zeros(len(z))
     parts = walk(flow.transform)
     for _, part in parts:
-        y, log_abs_det = part.forward(stages[-1], embedded)
+        y, log_abs_det = _mapped(part, stages[-1], embedded)
         stages.append(y)
         total = total + log_abs_det
     log_prob = flow.base.log_prob(stages[-1], embedded) + total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -111,12 +112,37 @@ class Continuous(Transform):
     def _solve(self, x: Tensor, context: Tensor | None, request: Request) -> Solution:
         return self._integrate(x, context, request, wanted=True)
 
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Map a batch; there is nothing to set."""
-        with torch.no_grad():
-            return self.encode(x, context)
+    def between(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        times: tuple[float, float],
+        *,
+        control: Control | None = None,
+        log_det: bool = False,
+    ) -> Solution:
+        """Carry points from one time to another, of which 0 is that of the latent and 1 that of the data.
 
-    def _integrate(self, x: Tensor, context: Tensor | None, request: Request, *, wanted: bool) -> Solution:
+        Args:
+            x: Points at the first time, ``(*batch, *event_shape)``.
+            context: As in ``forward``.
+            times: From when to when.
+            control: How long the steps are; as they are by default.
+            log_det: Whether the log-determinant is wanted, which then must be exact.
+        """
+        context = self._check("x", x, self.event_shape, context)
+        return self._integrate(x, context, Request(), wanted=log_det, times=times, control=control)
+
+    def _integrate(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        request: Request,
+        *,
+        wanted: bool,
+        times: tuple[float, float] | None = None,
+        control: Control | None = None,
+    ) -> Solution:
         """Solve one way, with the log-determinant where it is wanted."""
         unknown = set(request.penalties) - set(PENALTIES)
         if unknown:
@@ -138,10 +164,13 @@ class Continuous(Transform):
         dynamics = Dynamics(self.field, self.divergence if wanted else None, given, probes, names)
         d = prod(self.event_shape)
         points = rows.reshape(len(rows), d)
-        ends = (0.0, 1.0) if request.inverse else (1.0, 0.0)
-        plan = Plan(self.method, self.control, *ends, controlled=d + int(wanted))
+        ends = times or ((0.0, 1.0) if request.inverse else (1.0, 0.0))
+        plan = Plan(self.method, control or self.control, *ends, controlled=d + int(wanted))
         with _whole_precision(x):
-            solved = self._solved(dynamics, points, plan)
+            if not torch.compiler.is_compiling() and (torch.is_inference_mode_enabled() or x.is_inference()):
+                solved = _ordinarily(self, dynamics, points, plan)
+            else:
+                solved = self._solved(dynamics, points, plan)
         self._report(solved)
         end = solved.u
         # Backwards in time a rate adds up with the other sign; the penalties are sizes.
@@ -187,10 +216,19 @@ class Continuous(Transform):
                 )
 
 
+def _ordinarily(transform: Continuous, dynamics: Dynamics, points: Tensor, plan: Plan) -> Solved:
+    """Solve outside inference mode, whose tensors have no gradient at all, also where a divergence needs one."""
+    with torch.inference_mode(False), torch.no_grad():
+        context, probes = (None if t is None else t.clone() for t in (dynamics.context, dynamics.probes))
+        return transform._solved(replace(dynamics, context=context, probes=probes), points.clone(), plan)
+
+
 def _whole_precision(x: Tensor) -> AbstractContextManager[object]:
     """Leave autocast: an error of half precision would be taken for one of the steps, and make them short."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 def _counts(status: Tensor) -> tuple[Sequence[int], Sequence[int]]:

@@ -94,7 +94,8 @@ class HutchPlusPlus:
         d = noise.shape[-1]
         sketch, rest = noise.chunk(2, 1)
         v, seen = _pulled(field, t, x, context, sketch[:, : min(sketch.shape[1], d)])
-        basis = torch.linalg.qr(seen.transpose(1, 2)).Q.transpose(1, 2)
+        # Without bias for any subspace, and so for its gradient too where that is held fixed.
+        basis = torch.linalg.qr(seen.detach().transpose(1, 2)).Q.transpose(1, 2)
         apart = rest - (rest @ basis.transpose(1, 2)) @ basis
         both = torch.cat([basis, apart], 1)
         _, pulled = _pulled(field, t, x, context, both)
@@ -158,10 +159,8 @@ def pullback(velocity: Callable[[Tensor], Tensor], x: Tensor, covectors: Tensor)
         covectors: What the Jacobian is multiplied with, of the shape of ``x``.
     """
     follow = torch.is_grad_enabled()
-    # Tensors of inference mode have no gradient at all.
-    with torch.inference_mode(False), torch.enable_grad():
-        inner = x.clone() if x.is_inference() else x
-        inner = inner if follow and inner.requires_grad else inner.detach().requires_grad_()
+    with torch.enable_grad():
+        inner = x if follow and x.requires_grad else x.detach().requires_grad_()
         v = velocity(inner)
         (pulled,) = torch.autograd.grad(
             v, inner, covectors, create_graph=follow, materialize_grads=True, allow_unused=True

@@ -63,13 +63,13 @@ def _weights(dynamics: Dynamics) -> Weights | None:
         not isinstance(field, PerceptronField)
         or not is_plain(field, PerceptronField)
         or len(field.rest) != _LAYERS - 1
-        or field.gate is not None
         or not isinstance(dynamics.divergence, Exact | None)
         or "acceleration" in dynamics.penalties
     ):
         return None
     layers = [field.first, *field.rest]
-    if not all(is_plain(layer, nn.Linear) for layer in (*layers, field.time)):
+    gates = [] if field.gate is None else [field.gate]
+    if not all(is_plain(layer, nn.Linear) for layer in (*layers, field.time, *gates)):
         return None
     (w1, b1), (w2, b2), (w3, b3) = ((layer.weight, layer.bias) for layer in layers)
-    return Weights(w1, field.time.weight, b1, w2, b2, w3, b3)  # type: ignore[arg-type]
+    return Weights(w1, field.time.weight, b1, w2, b2, w3, b3, *(gate.weight for gate in gates))
