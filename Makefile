@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports docs wheel smoke smoke-lowest bench image-models figures stress fuzz check clean help
+.PHONY: demo test lint types imports docs wheel smoke smoke-lowest bench image-models figures continuous-figures stress fuzz check clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,7 @@ $(BENCH_JAX)/.installed: benchmarks/constraints-jax.txt
 bench: $(BENCH_TORCH)/.installed $(BENCH_JAX)/.installed ## Time it beside its peers, on an idle machine, in 20 minutes
 	$(BENCH_TORCH)/bin/python -m benchmarks.speed \
 		--output benchmarks/results/cpu-2-threads.json --chart docs/images/speed.png
+	$(BENCH_TORCH)/bin/python -m benchmarks.continuous --output benchmarks/results/continuous.json
 
 MODELS ?= benchmarks/models
 
@@ -83,6 +84,10 @@ image-models: $(STAMP) ## Train the models of images on MNIST and Fashion-MNIST,
 
 figures: $(STAMP) ## Draw the pictures of images in the documentation, from the models of image-models
 	$(BIN)/python -m benchmarks.image_figures --folder $(MODELS) --output docs/images
+
+continuous-figures: $(STAMP) ## Measure and draw the pictures of continuous flows in the documentation
+	$(BIN)/python -m benchmarks.flow_matching_curve --figure docs/images/flow-matching-steps.png
+	$(BIN)/python -m benchmarks.topology --figure docs/images/topology.png
 
 stress: $(STAMP) ## Kill 200 fits at random moments and resume them
 	OMP_NUM_THREADS=1 $(BIN)/python tests/stress/killed_fits.py --kills 200

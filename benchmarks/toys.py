@@ -16,9 +16,10 @@ import torch
 
 from pushforward.configs import MODELS, TrainConfig
 from pushforward.data.densities import DENSITIES, density
-from pushforward.flows import build_flow, score
+from pushforward.flows import Flow, Preprocess, build_flow, score
 from pushforward.objectives import objective_of
 from pushforward.training import Points, train
+from pushforward.transforms import Standardise
 
 
 def rows(name: str, count: int, seed: int) -> torch.Tensor:
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--model", default="nsf", choices=MODELS)
     parser.add_argument("--batch", type=int, default=1024, help="rows of a step")
     parser.add_argument("--rate", type=float, default=1e-2, help="learning rate")
+    parser.add_argument("--ema", type=float, default=0.0, help="decay of the average of the weights")
+    parser.add_argument("--standardise", action="store_true", help="as a fit of a table does")
     parser.add_argument("--sets", default=",".join(DENSITIES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -49,6 +52,10 @@ def main() -> None:
         torch.manual_seed(arguments.seed)
         model = MODELS[arguments.model]()
         flow = build_flow(model, 2)
+        if arguments.standardise:
+            flow = Flow(
+                flow.transform, flow.base, preprocess=Preprocess(Standardise(2)), augment=flow.augment
+            )
         settings = TrainConfig(
             epochs=1000,
             patience=1000,
@@ -56,6 +63,7 @@ def main() -> None:
             learning_rate=arguments.rate,
             max_seconds=arguments.seconds,
             seed=arguments.seed,
+            ema=arguments.ema,
         )
         start = time.perf_counter()
         result = train(flow, Points(x), Points(valid), settings, objective=objective_of(model))

@@ -156,6 +156,15 @@ def test_contexts_are_far_apart_and_so_are_their_points() -> None:
     assert torch.equal(drawn, trajectories(flow, 5, contexts[0], generator=torch.Generator().manual_seed(6)))
 
 
+def test_a_solve_that_is_given_up_is_nan_and_is_said() -> None:
+    flow = continuous(Adaptive(1e-9, 1e-9, max_steps=2))
+    with pytest.warns(RuntimeWarning, match="they are NaN"):
+        path = trajectories(flow, 3, times=(0.0, 1.0))
+    assert path[0].isfinite().all() and path[1].isnan().all()
+    with pytest.warns(RuntimeWarning, match="they are NaN"):
+        assert density_path(flow, [1.0], torch.zeros(2, 2).double()).isnan().all()
+
+
 def test_following_leaves_gradients_on_and_takes_none() -> None:
     flow = continuous()
     for x in follow(flow, 3, times=TIMES):

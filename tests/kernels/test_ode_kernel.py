@@ -22,6 +22,8 @@ from pushforward.kernels.ode import (
     can_solve,
     solve,
 )
+from pushforward.networks import PerceptronField
+from pushforward.transforms import Continuous
 
 
 class Tableau(NamedTuple):
@@ -40,14 +42,8 @@ _A = (
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )  # fmt: skip
 _LESS = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
-DOPRI5 = Tableau(
-    _A,
-    b := (*_A[-1], 0.0),
-    (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
-    tuple(map(float.__sub__, b, _LESS)),
-    5,
-    True,
-)
+_B, _C = (*_A[-1], 0.0), (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
+DOPRI5 = Tableau(_A, _B, _C, tuple(map(float.__sub__, _B, _LESS)), 5, True)
 RK4 = Tableau(
     ((), (0.5,), (0, 0.5), (0, 0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0, 0.5, 0.5, 1), None, 4, False
 )
@@ -57,6 +53,7 @@ BOSH3 = Tableau(
     (2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8), 3, False,
 )  # fmt: skip
 STEPS = Course(0.0, 1.0, 1000, (1e-6, 1e-5))
+GATED = pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
 # Each with its slope.
 _FORMULAS = {
     "tanh": (torch.tanh, lambda z: 1 - z.tanh() ** 2),
@@ -72,7 +69,9 @@ class Case(NamedTuple):
     probe: Tensor
 
 
-def case(n: int, d: int, first: int, second: int, frequencies: int, *, gain: float = 2.0) -> Case:
+def case(
+    n: int, d: int, first: int, second: int, frequencies: int, *, gated: bool = False, gain: float = 2.0
+) -> Case:
     g = torch.Generator().manual_seed(17 * n + d)
 
     def normal(*shape: int) -> Tensor:
@@ -82,7 +81,9 @@ def case(n: int, d: int, first: int, second: int, frequencies: int, *, gain: flo
         1.5 * normal(first, d) / d**0.5, normal(first, 1 + 2 * frequencies) / 2, normal(first) / 3,
         1.5 * normal(second, first) / first**0.5, normal(second) / 3, gain * normal(d, second) / second**0.5, normal(d),
     )  # fmt: skip
-    return Case(normal(n, d), normal(n, first) / 2, weights, normal(n, d))
+    given = Case(normal(n, d), normal(n, first) / 2, weights, normal(n, d))
+    gate = normal(first, 1 + 2 * frequencies) / 4 if gated else None
+    return given._replace(weights=dataclasses.replace(weights, gate=gate))
 
 
 def kernel(given: Case, activation: str, tableau: Tableau, course: Course, **asked: bool) -> Solved:
@@ -99,12 +100,8 @@ class Loop:
 
     def __init__(self, given: Case, row: int, activation: str, tableau: Tableau, course: Course) -> None:
         self.x, self.context, self.probe = given.x[row], given.context[row], given.probe[row]
-        self.weights, self.formulas, self.tableau, self.course = (
-            given.weights,
-            _FORMULAS[activation],
-            tableau,
-            course,
-        )
+        self.weights, self.formulas = given.weights, _FORMULAS[activation]
+        self.tableau, self.course = tableau, course
         self.count, self.evaluations, self.rejected = len(self.x) + 1, 0, 0
         self.steps: list[tuple[float, float]] = []
 
@@ -112,9 +109,11 @@ class Loop:
         self.evaluations += 1
         w, (a, slope), x = self.weights, self.formulas, u[: self.count - 1]
         waves = [f(math.pi * k * t) for k in range(1, w.v.shape[1] // 2 + 1) for f in (math.sin, math.cos)]
-        z1 = w.w1 @ x + w.v @ torch.tensor([t, *waves], dtype=x.dtype) + w.b1 + self.context
+        time = torch.tensor([t, *waves], dtype=x.dtype)
+        gate = torch.ones_like(w.b1) if w.gate is None else (w.gate @ time).exp()
+        z1 = (w.w1 @ x + w.b1) * gate + w.v @ time + self.context
         z2 = w.w2 @ a(z1) + w.b2
-        v, matrix = w.w3 @ a(z2) + w.b3, (w.w3 * slope(z2)) @ (w.w2 * slope(z1)) @ w.w1
+        v, matrix = w.w3 @ a(z2) + w.b3, (w.w3 * slope(z2)) @ (w.w2 * slope(z1) * gate) @ w.w1
         return torch.cat([v, torch.stack([matrix.trace(), v @ v, (matrix @ self.probe).square().sum()])])
 
     def norm(self, values: Tensor, u: Tensor, other: Tensor) -> float:
@@ -193,10 +192,11 @@ SOLVES = {
 }
 
 
+@GATED
 @pytest.mark.parametrize("name", SOLVES)
-def test_a_solve_and_its_gradient_are_those_of_a_loop(name: str) -> None:
+def test_a_solve_and_its_gradient_are_those_of_a_loop(name: str, gated: bool) -> None:
     activation, tableau, course, sizes = SOLVES[name]
-    given = case(*sizes)
+    given = case(*sizes, gated=gated)
     assert can_solve(given.x, given.weights, activation)
     loops = [Loop(given, row, activation, tableau, course) for row in range(sizes[0])]
     want = torch.stack([loop.solve() for loop in loops])
@@ -217,9 +217,10 @@ def test_a_solve_and_its_gradient_are_those_of_a_loop(name: str) -> None:
         close(g, e, 1e-9)
 
 
+@GATED
 @pytest.mark.parametrize("asked", ["log_det", "kinetic", "probe", "context"])
-def test_what_is_not_asked_for_changes_nothing_else(asked: str) -> None:
-    given, course = case(5, 2, 9, 8, 1), Course(0.0, 1.0, 6, None)
+def test_what_is_not_asked_for_changes_nothing_else(asked: str, gated: bool) -> None:
+    given, course = case(5, 2, 9, 8, 1, gated=gated), Course(0.0, 1.0, 6, None)
     for leaf in (given.x, *given.weights.tensors()):
         leaf.requires_grad_()
     if asked == "context":
@@ -231,17 +232,15 @@ def test_what_is_not_asked_for_changes_nothing_else(asked: str) -> None:
         assert getattr(full, name).equal(getattr(less, name))
     assert asked == "context" or getattr(less, field) is None
     leaves = [given.x, *given.weights.tensors()]
-    pairs = zip(
-        *(torch.autograd.grad(sum(getattr(s, k).sum() for k in kept), leaves) for s in (full, less)),
-        strict=True,
-    )
-    for g, e in pairs:
+    sums = [sum(getattr(s, name).sum() for name in kept) for s in (full, less)]
+    for g, e in zip(*(torch.autograd.grad(total, leaves) for total in sums), strict=True):
         close(g, e, 1e-12)
 
 
+@GATED
 @pytest.mark.parametrize("activation", ["tanh", "silu", "softplus"])
-def test_float32_agrees_with_float64(activation: str) -> None:
-    given, course, found = case(40, 6, 50, 33, 2), Course(0.0, 1.0, 12, None), []
+def test_float32_agrees_with_float64(activation: str, gated: bool) -> None:
+    given, course, found = case(40, 6, 50, 33, 2, gated=gated), Course(0.0, 1.0, 12, None), []
     for one in (given, single(given)):
         for leaf in (one.x, one.context, *one.weights.tensors()):
             leaf.requires_grad_()
@@ -253,9 +252,9 @@ def test_float32_agrees_with_float64(activation: str) -> None:
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("method", [DOPRI5, BOSH3], ids=["dopri5", "bosh3"])
+@pytest.mark.parametrize("method", [DOPRI5, BOSH3], ids=["dopri5", "gated bosh3"])
 def test_a_row_depends_neither_on_company_nor_on_threads(precision: torch.dtype, method: Tableau) -> None:
-    given = case(53, 3, 20, 17, 2)
+    given = case(53, 3, 20, 17, 2, gated=method is BOSH3)
     given = single(given) if precision is torch.float32 else given
     course = dataclasses.replace(STEPS, tolerances=(1e-4, 1e-4))
     together = parts(kernel(given, "tanh", method, course))
@@ -267,17 +266,14 @@ def test_a_row_depends_neither_on_company_nor_on_threads(precision: torch.dtype,
         torch.set_num_threads(threads)
     for size in (1, 7, 16):
         for at in range(0, 53, size):
-            some = Case(
-                given.x[at : at + size],
-                given.context[at : at + size],
-                given.weights,
-                given.probe[at : at + size],
-            )
-            assert parts(kernel(some, "tanh", method, course)).equal(together[at : at + size])
+            own = slice(at, at + size)
+            some = Case(given.x[own], given.context[own], given.weights, given.probe[own])
+            assert parts(kernel(some, "tanh", method, course)).equal(together[own])
 
 
-def test_threads_share_the_sum_of_gradients() -> None:
-    given, threads, found = case(70, 2, 12, 12, 1), torch.get_num_threads(), []
+@GATED
+def test_threads_share_the_sum_of_gradients(gated: bool) -> None:
+    given, threads, found = case(70, 2, 12, 12, 1, gated=gated), torch.get_num_threads(), []
     leaves = [given.x, given.context, *given.weights.tensors()]
     for leaf in leaves:
         leaf.requires_grad_()
@@ -359,11 +355,8 @@ def test_no_rows_no_time_and_inference_mode() -> None:
 
 def test_inputs_may_lie_in_any_order_and_under_autocast() -> None:
     given = single(case(6, 3, 8, 9, 1))
-    turned = Case(
-        *(t.T.contiguous().T for t in given[:2]),
-        Weights(*(t.T.contiguous().T for t in given.weights.tensors()[:1]), *given.weights.tensors()[1:]),
-        given.probe,
-    )
+    x, context, w1 = (t.T.contiguous().T for t in (given.x, given.context, given.weights.w1))
+    turned = Case(x, context, dataclasses.replace(given.weights, w1=w1), given.probe)
     found = []
     for one in (given, turned):
         leaves = [one.x.requires_grad_(), one.context.requires_grad_(), one.weights.w1.requires_grad_()]
@@ -374,11 +367,33 @@ def test_inputs_may_lie_in_any_order_and_under_autocast() -> None:
         close(g, e, 1e-5)
 
 
-def test_a_gradient_can_be_taken_twice_but_not_followed() -> None:
-    given = case(4, 2, 8, 8, 1)
+@GATED
+def test_a_gradient_can_be_taken_twice_but_not_followed(gated: bool) -> None:
+    given = case(4, 2, 8, 8, 1, gated=gated)
     given.x.requires_grad_()
     value = parts(kernel(given, "tanh", DOPRI5, STEPS)).sum()
     once = torch.autograd.grad(value, given.x, retain_graph=True)[0]
     assert once.equal(torch.autograd.grad(value, given.x, retain_graph=True)[0])
     with pytest.raises(RuntimeError, match="has no gradient itself"):
         torch.autograd.grad(value, given.x, create_graph=True)
+    given.weights.v.requires_grad_()
+    assert once.equal(torch.autograd.grad(parts(kernel(given, "tanh", DOPRI5, STEPS)).sum(), given.x)[0])
+
+
+@GATED
+def test_a_flow_is_the_same_without_the_kernel(gated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    field, found = PerceptronField(3, context_features=2, hidden=(14, 11), gated=gated).double(), []
+    for parameter in field.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, context = (torch.randn(7, width, dtype=torch.float64, requires_grad=True) for width in (3, 2))
+    for missing in ("solve", "fused"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pushforward.transforms.continuous.{missing}", lambda *_, **__: None)
+            noise = torch.Generator().manual_seed(0)
+            got = Continuous(field).solve(x, context, generator=noise, penalties=("kinetic", "jacobian"))
+            value = torch.cat([got.y, torch.stack([got.log_abs_det, *got.penalties.values()], 1)], 1)
+            g = torch.autograd.grad(value.cos().sum(), [x, context, *field.parameters()])
+        found.append([value, got.stats.accepted.double(), *g])
+    for with_kernel, without in zip(*found, strict=True):
+        close(with_kernel, without, 1e-9)

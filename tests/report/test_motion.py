@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import AxesImage
 from PIL import Image
 from torch import nn
 
@@ -27,17 +28,11 @@ from pushforward.configs import (
 )
 from pushforward.errors import ArtifactError, OutputError
 from pushforward.flows import image_flow, table_flow
-from pushforward.report import motion as module
-from pushforward.report.motion import (
-    Film,
-    draw_still,
-    follow_images,
-    follow_table,
-    frame_times,
-    write_film,
-    write_images,
-    write_motion,
-)
+from pushforward.report import films, image_motion, motion
+from pushforward.report.films import Film, write_film
+from pushforward.report.image_motion import follow_images, write_images
+from pushforward.report.motion import follow_table, frame_times
+from pushforward.report.motion_figures import draw_still, write_motion
 
 CONTINUOUS = FlowMatchingConfig(hidden=(8, 8), atol=1e-3, rtol=1e-3)
 LAYERS = RealNVPConfig(layers=3, hidden=(8,))
@@ -50,8 +45,9 @@ FACTS = TrainingFacts(
 
 @pytest.fixture(autouse=True)
 def _coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CELLS", {1: 60, 2: 24})
-    monkeypatch.setattr(module, "_DPI", 40)
+    monkeypatch.setattr(motion, "_CELLS", {1: 60, 2: 24})
+    monkeypatch.setattr(films, "DPI", 40)
+    monkeypatch.setattr(image_motion, "DPI", 40)
 
 
 def fitted(
@@ -167,7 +163,7 @@ def test_a_film_runs_as_long_as_it_is_asked_to(tmp_path: Path) -> None:
             film.seek(i)
             lengths.append(film.info["duration"])
     assert film.info["loop"] == 0 and len(lengths) == 7
-    assert sum(lengths) == 500 + 1000 * module._FIRST + 1000 * module._HELD
+    assert sum(lengths) == 500 + 1000 * films._FIRST + 1000 * films._HELD
 
 
 def test_points_that_are_lost_are_counted() -> None:
@@ -176,6 +172,23 @@ def test_points_that_are_lost_are_counted() -> None:
         next(iter(broken.flow.transform.parameters())).fill_(torch.nan)
     with pytest.raises(ArtifactError, match="none of the points"):
         follow_table(broken, rows=5, frames=3)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_cells_without_a_density_are_counted_and_are_not_drawn_as_0(
+    columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(motion, "_MOST_STEPS", 3)
+    shown = follow_table(fitted(CONTINUOUS, columns), rows=9, frames=3)
+    lost = np.isnan(list(shown.densities.values())).any(0)
+    assert 0 < lost.sum() < lost.size and not np.isnan(shown.densities[0]).any()
+    assert f"grey: {lost.sum():,} of {lost.size:,} cells, where it is not found at some time" in shown.notes
+    drawn = [image.get_array().mask for image in draw_still(shown).findobj(AxesImage)]
+    assert sum(mask.sum() for mask in drawn) == np.isnan(list(shown.densities.values())).sum()
+    monkeypatch.setattr(motion, "_MOST_STEPS", 1)
+    nothing = follow_table(fitted(CONTINUOUS, columns), rows=9, frames=3)
+    assert np.isnan(nothing.densities[2]).all()
+    write_motion(nothing, tmp_path / "a.gif", seconds=0.5)
 
 
 def images(**options: object) -> FittedFlow:

@@ -15,7 +15,8 @@ typedef struct {
     int32_t activation, log_det, kinetic, adaptive, fsal, order;
     double t0, t1, atol, rtol;
     const double *a, *b, *e, *c;
-    const REAL *x, *context, *probe, *w1, *w2, *w3, *m; /* context, probe and m may be null */
+    /* Null may be: context, probe, m and time, which has the weights of time above those of gates. */
+    const REAL *x, *context, *probe, *w1, *w2, *w3, *m, *time;
 } problem;
 
 /* Steps of a row that were accepted, and those before them. ``x`` has a row for each. */
@@ -54,22 +55,23 @@ typedef struct {
 
 static int pack_all(const problem *p, field *f, int back, REAL **packed) {
     *f = (field){.features = p->features, .frequencies = p->frequencies, .first = p->first, .second = p->second,
-                 .activation = p->activation, .log_det = p->log_det, .kinetic = p->kinetic, .jacobian = p->probe != 0};
+                 .activation = p->activation, .log_det = p->log_det, .kinetic = p->kinetic, .jacobian = p->probe != 0,
+                 .gated = p->time != 0};
     int64_t d = p->features, inputs = inputs_of(f), first = p->first, second = p->second;
-    int64_t sizes[] = {first * inputs, second * (first + 1), d * (second + 1), p->log_det ? second * first : 0};
-    int64_t size = sizes[0] + sizes[1] + sizes[2] + sizes[3];
+    int64_t rows[] = {first, second, d, p->log_det ? second : 0, f->gated ? 2 * first : 0};
+    int64_t columns[] = {inputs, first + 1, second + 1, first, times_of(f)}, size = 0;
+    for (int i = 0; i < 5; i++) size += rows[i] * columns[i];
     REAL *place = *packed = memory((1 + back) * size * sizeof(REAL));
     if (!place) return 1;
-    const REAL *weights[] = {p->w1, p->w2, p->w3, p->m};
-    const REAL **to[] = {&f->w1, &f->w2, &f->w3, &f->m}, **to_back[] = {&f->w1_back, &f->w2_back, &f->w3_back, &f->m_back};
-    int64_t rows[] = {first, second, d, second}, columns[] = {inputs, first + 1, second + 1, first};
-    for (int i = 0; i < 4; i++) {
-        if (!sizes[i]) continue;
+    const REAL *weights[] = {p->w1, p->w2, p->w3, p->m, p->time}, **to[] = {&f->w1, &f->w2, &f->w3, &f->m, &f->time};
+    const REAL **to_back[] = {&f->w1_back, &f->w2_back, &f->w3_back, &f->m_back};
+    for (int i = 0; i < 5; i++) {
+        if (!rows[i]) continue;
         pack(weights[i], columns[i], 1, rows[i], columns[i], place);
-        *to[i] = place, place += sizes[i];
-        if (!back) continue;
+        *to[i] = place, place += rows[i] * columns[i];
+        if (!back || i == 4) continue; /* there is no way back to time */
         pack(weights[i], 1, columns[i], i ? columns[i] - (i < 3) : d, rows[i], place);
-        *to_back[i] = place, place += sizes[i];
+        *to_back[i] = place, place += rows[i] * columns[i];
     }
     return 0;
 }

@@ -47,7 +47,7 @@ static const double INVERSE_FACTORIALS[] = {
     1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800,
     1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0, 1.0 / 87178291200.0};
 
-/* e^x for x <= 0, less 1 if asked for, with the relative error of a few roundings also near 0; NaN stays NaN. */
+/* e^x for x <= 0, or while it has room, less 1 if asked for, with the relative error of a few roundings also near 0; NaN stays NaN. */
 ALWAYS lanes exponential(lanes x, int less_one) {
     const REAL lowest = SINGLE ? -87 : -708, magic = SINGLE ? 12582912.0 : 6755399441055744.0;
     const REAL high = SINGLE ? 0.693359375 : 0.693145751953125, low = SINGLE ? -2.12194440e-4 : 1.42860682030941723212e-6;
@@ -60,6 +60,11 @@ ALWAYS lanes exponential(lanes x, int less_one) {
     lanes rest = power;
     if (less_one) rest -= 1;
     return (p * r * r + r) * power + rest;
+}
+
+/* e^x of any size. */
+ALWAYS lanes exponential_of_any(lanes x) {
+    return choose(x > (SINGLE ? 88 : 709), all(INFINITY), exponential(x, 0));
 }
 
 /* log(1 + e) for 0 <= e <= 1: twice the area tangent of e / (2 + e). */
@@ -179,32 +184,52 @@ ALWAYS lanes dot(const lanes *a, const lanes *b, int64_t n) {
     return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
-/* A perceptron of two hidden layers over (x, time's features, 1), its weights packed, and what is asked of it. */
+/* A perceptron of two hidden layers over (x, time's features, 1), its weights packed, and what is asked of it. With gates it
+   is over (x, 1), and what time adds and the logarithms of the gates come of a matrix of their own. */
 typedef struct {
     int64_t features, frequencies, first, second;
-    int32_t activation, log_det, kinetic, jacobian;
-    const REAL *w1, *w2, *w3, *m;                          /* m: of the divergence, W2 * (W1 W3)' */
+    int32_t activation, log_det, kinetic, jacobian, gated;
+    const REAL *w1, *w2, *w3, *m, *time;                   /* m: of the divergence, W2 * (W1 W3)' */
     const REAL *w1_back, *w2_back, *w3_back, *m_back;      /* transposes */
 } field;
 
-ALWAYS int64_t inputs_of(const field *f) { return f->features + 2 + 2 * f->frequencies; }
+ALWAYS int64_t times_of(const field *f) { return 1 + 2 * f->frequencies; }
+ALWAYS int64_t inputs_of(const field *f) { return f->features + 1 + (f->gated ? 0 : times_of(f)); }
 ALWAYS int64_t wide_of(const field *f) { return f->features + f->log_det + f->kinetic + f->jacobian; }
 
-/* What one evaluation leaves: values, slopes and bends of both layers, and the way of a probe through them. */
+/* What one evaluation leaves: values, slopes and bends of both layers, and the way of a probe through them. With gates,
+   slope and bend of the first layer have them as a factor, and there are: what is gated, what time adds and the gates,
+   which follow each other, and the slope without them; without gates, that slope is d1. */
 typedef struct {
-    lanes *in, *h1, *d1, *e1, *h2, *d2, *e2, *u, *p1, *s1, *p2, *s2, *w;
+    lanes *in, *h1, *d1, *e1, *h2, *d2, *e2, *u, *p1, *s1, *p2, *s2, *w, *gated, *added, *gate, *slope;
 } moment;
 
 static moment moment_of(const field *f, lanes **place) {
     int64_t a = f->first + 1, b = f->second + 1, probe = f->jacobian;
-    return (moment){
-        room(place, inputs_of(f)), room(place, a), room(place, a), room(place, a), room(place, b), room(place, b),
-        room(place, b), room(place, b), room(place, probe * a), room(place, probe * a), room(place, probe * b),
-        room(place, probe * b), room(place, probe * f->features)};
+    moment m = {
+        room(place, f->features + 1 + times_of(f)), room(place, a), room(place, a), room(place, a), room(place, b),
+        room(place, b), room(place, b), room(place, b), room(place, probe * a), room(place, probe * a),
+        room(place, probe * b), room(place, probe * b), room(place, probe * f->features),
+        room(place, f->gated * f->first), room(place, f->gated * 2 * f->first), 0, 0};
+    m.gate = m.added + f->first, m.slope = f->gated ? room(place, a) : m.d1;
+    return m;
 }
 
 ALWAYS int64_t moment_size(const field *f) {
-    return inputs_of(f) + 5 * (f->first + 1) + 6 * (f->second + 1) + f->features;
+    return f->features + 1 + times_of(f) + 5 * (f->first + 1) + 6 * (f->second + 1) + f->features +
+           f->gated * 4 * (f->first + 1);
+}
+
+/* What the first activation is given, where there are gates. */
+static void open_gates(const field *f, const lanes *context, const moment *m) {
+    int64_t first = f->first, times = times_of(f);
+    product(f->w1, first, inputs_of(f), inputs_of(f), m->in, 0, m->gated);
+    product(f->time, 2 * first, times, times, m->in + inputs_of(f), 0, m->added);
+    for (int64_t i = 0; i < first; i++) {
+        m->gate[i] = exponential_of_any(m->gate[i]);
+        m->h1[i] = m->gated[i] * m->gate[i] + m->added[i];
+        if (context) m->h1[i] += context[i];
+    }
 }
 
 /* The rates of (x, log-determinant, kinetic energy, energy of the probe), those that are asked for. */
@@ -212,7 +237,7 @@ static void evaluate(const field *f, const double *t, const lanes *x, const lane
                      const moment *m, lanes *out) {
     int64_t d = f->features, inputs = inputs_of(f), first = f->first, second = f->second;
     memcpy(m->in, x, d * sizeof(lanes));
-    REAL *time = (REAL *)(m->in + d);
+    REAL *time = (REAL *)(m->in + d + f->gated);
     EACH time[l] = (REAL)t[l];
     for (int64_t k = 1; k <= f->frequencies; k++) {
         REAL *sine = time + (2 * k - 1) * LANES, *cosine = sine + LANES;
@@ -224,8 +249,13 @@ static void evaluate(const field *f, const double *t, const lanes *x, const lane
         }
     }
     m->in[inputs - 1] = all(1);
-    product(f->w1, first, inputs, inputs, m->in, context, m->h1);
-    activate(f->activation, bend, first, m->h1, m->d1, m->e1);
+    if (f->gated) open_gates(f, context, m);
+    else product(f->w1, first, inputs, inputs, m->in, context, m->h1);
+    activate(f->activation, bend, first, m->h1, m->slope, m->e1);
+    for (int64_t i = 0; f->gated && i < first; i++) {
+        m->d1[i] = m->slope[i] * m->gate[i];
+        if (bend) m->e1[i] *= m->gate[i];
+    }
     m->h1[first] = all(1);
     product(f->w2, second, first + 1, first + 1, m->h1, 0, m->h2);
     activate(f->activation, bend, second, m->h2, m->d2, m->e2);

@@ -25,6 +25,8 @@ DONE, TOO_MANY, NOT_FINITE, TOO_SMALL = range(4)
 class Weights:
     r"""A field of two hidden layers, :math:`v = W_3\, a(W_2\, a(W_1 x + V \phi(t) + c + b_1) + b_2) + b_3`.
 
+    With gates, :math:`W_1 x + b_1` is multiplied by :math:`e^{G \phi(t)}`, unit by unit.
+
     Attributes:
         w1: ``(H1, D)``.
         v: ``(H1, 1 + 2F)``, over :math:`\phi(t) = (t, \sin \pi t, \cos \pi t, \dots, \sin F \pi t, \cos F \pi t)`.
@@ -33,6 +35,7 @@ class Weights:
         b2: ``(H2,)``.
         w3: ``(D, H2)``.
         b3: ``(D,)``.
+        gate: :math:`G`, ``(H1, 1 + 2F)``; None: there are no gates.
     """
 
     w1: Tensor
@@ -42,10 +45,12 @@ class Weights:
     b2: Tensor
     w3: Tensor
     b3: Tensor
+    gate: Tensor | None = None
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return them all."""
-        return self.w1, self.v, self.b1, self.w2, self.b2, self.w3, self.b3
+        """Return all that there are."""
+        gate = () if self.gate is None else (self.gate,)
+        return self.w1, self.v, self.b1, self.w2, self.b2, self.w3, self.b3, *gate
 
 
 class Tableau(Protocol):
@@ -157,17 +162,19 @@ def solve(
         probe: Directions for the integral of :math:`|J \epsilon|^2`, ``(n, D)``, without a gradient; None: do without.
         kinetic: Integrate :math:`|v|^2`.
     """
-    w1, v, b1, w2, b2, w3, b3 = weights.tensors()
+    w1, v, b1, w2, b2, w3, b3, *gates = weights.tensors()
     assert context is None or (context.dtype is x.dtype and context.shape == (len(x), len(w1)))
     assert course.limit > 0 and (course.tolerances is None or tableau.e is not None)
     assert probe is None or (probe.dtype is x.dtype and probe.shape == x.shape)
+    assert all(gate.shape == v.shape for gate in gates)
     # A bias is the weight of one more input, and torch finds the way back from these to the weights.
-    first = torch.cat([w1, v, b1[:, None]], 1)
+    first = torch.cat([w1, *([] if gates else [v]), b1[:, None]], 1)
+    time = torch.cat([v, *gates]) if gates else None
     second, third = torch.cat([w2, b2[:, None]], 1), torch.cat([w3, b3[:, None]], 1)
     with torch.autocast("cpu", enabled=False):
         structure = w2 * (w1 @ w3).T if log_det else None
     how = _How(activation, tableau, course, log_det, kinetic, (v.shape[1] - 1) // 2)
-    tensors = (x, context, first, second, third, structure)
+    tensors = (x, context, first, second, third, structure, time)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return Solved(*_Solve.apply(how, probe, *tensors))  # type: ignore[no-untyped-call]
     return _solve(how, probe, tensors, None)
@@ -180,11 +187,11 @@ class _Problem(ctypes.Structure):
         *((name, LONG) for name in ("rows", "features", "frequencies", "first", "second", "stages", "limit")),
         *((name, INT) for name in ("activation", "log_det", "kinetic", "adaptive", "fsal", "order")),
         *((name, DOUBLE) for name in ("t0", "t1", "atol", "rtol")),
-        *((name, POINTER) for name in ("a", "b", "e", "c", "x", "context", "probe", "w1", "w2", "w3", "m")),
+        *((name, POINTER) for name in ("a", "b", "e", "c", "x", "context", "probe", "w1", "w2", "w3", "m", "time")),
     ]  # fmt: skip
 
 
-_Inputs = tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor | None]
+_Inputs = tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +207,8 @@ class _How:
 
     def problem(self, probe: Tensor | None, tensors: _Inputs) -> tuple[_Problem, Any]:
         """Return the problem, and what must live as long."""
-        x, context, first, second, third, structure = tensors
-        every = (x, context, probe, first, second, third, structure)
+        x, context, first, second, *_ = tensors
+        every = (x, context, probe, *tensors[2:])
         given = [None if t is None else t.detach().contiguous() for t in every]
         method, course = self.tableau, self.course
         stages = len(method.b)
@@ -243,7 +250,7 @@ class _Solve(torch.autograd.Function):
         if followed(*(g for g in of if g is not None)):
             raise RuntimeError(
                 "the gradient of a continuous flow's solution by its kernel has no gradient itself, and is not that of "
-                "many at once; set PUSHFORWARD_KERNELS=0 to solve by torch"
+                "many at once; build the transform with gradient='backprop' for that"
             )
         probe, *tensors, accepted, status = ctx.saved_tensors
         x, context, needed = tensors[0], tensors[1], ctx.needs_input_grad[2:]
@@ -253,7 +260,7 @@ class _Solve(torch.autograd.Function):
         g_x = torch.where(done[:, None], of[0], 0.0)  # type: ignore[arg-type]
         g_context = None if context is None or not needed[1] else context.new_zeros(context.shape)
         weights = [None if t is None else t.new_zeros(t.shape) for t in tensors[2:]]
-        wanted = weights if any(needed[2:]) else [None] * 4
+        wanted = weights if any(needed[2:]) else [None] * len(weights)
         problem, owner = ctx.how.problem(probe, tensors)
         no_memory = _loaded(x).pull_back(
             ctypes.byref(problem), ctx.steps.tails.data_ptr(), order.data_ptr(), len(order),

@@ -7,7 +7,7 @@
 
 /* Gradients of the inputs, in rows as they are; null: not wanted. Those of weights are all wanted or none. */
 typedef struct {
-    REAL *x, *context, *w1, *w2, *w3, *m;
+    REAL *x, *context, *w1, *w2, *w3, *m, *time;
 } gradients;
 
 typedef struct {
@@ -16,39 +16,42 @@ typedef struct {
 
 /* A thread's sums: matrices whose rows are filled up to whole vectors, and a bias's gradient lane by lane. */
 typedef struct {
-    lanes *w1, *w2, *w3, *m, *b1, *b2, *b3;
+    lanes *w1, *w2, *w3, *m, *b1, *b2, *b3, *time;
 } sums;
 
-/* What the way back through one evaluation needs beside its moment. */
+/* What the way back through one evaluation needs beside its moment. What comes to the gates' logarithms, ``gate``, follows
+   what comes to the first layer, ``g1``. */
 typedef struct {
-    lanes *g1, *g2, *t1, *t2, *more, *across;
+    lanes *g1, *gate, *g2, *t1, *t2, *more, *across;
 } desk;
 
 static int64_t sums_size(const field *f) {
     int64_t first = SPAN(f->first), second = SPAN(f->second);
     return f->first * SPAN(inputs_of(f) - 1) + f->second * first + f->features * second + f->log_det * f->second * first +
-           f->first + f->second + f->features;
+           f->first + f->second + f->features + f->gated * 2 * f->first * SPAN(times_of(f));
 }
 
 static sums sums_of(const field *f, lanes **place) {
     int64_t first = SPAN(f->first), second = SPAN(f->second), d = f->features;
     return (sums){
         room(place, f->first * SPAN(inputs_of(f) - 1)), room(place, f->second * first), room(place, d * second),
-        room(place, f->log_det * f->second * first), room(place, f->first), room(place, f->second), room(place, d)};
+        room(place, f->log_det * f->second * first), room(place, f->first), room(place, f->second), room(place, d),
+        room(place, f->gated * 2 * f->first * SPAN(times_of(f)))};
 }
 
 static int64_t longest(const field *f) {
-    int64_t most = inputs_of(f) > f->first ? inputs_of(f) : f->first;
+    int64_t inputs = f->features + 1 + times_of(f), most = inputs > f->first ? inputs : f->first;
     return most > f->second ? most : f->second;
 }
 
 static desk desk_of(const field *f, lanes **place) {
-    return (desk){room(place, f->first), room(place, f->second), room(place, f->first), room(place, f->second),
+    lanes *g1 = room(place, (1 + f->gated) * f->first);
+    return (desk){g1, g1 + f->first, room(place, f->second), room(place, f->first), room(place, f->second),
                   room(place, longest(f)), room(place, LANES * SPAN(longest(f)))};
 }
 
 static int64_t desk_size(const field *f) {
-    return 2 * (f->first + f->second) + longest(f) + LANES * SPAN(longest(f));
+    return 2 * (f->first + f->second) + f->gated * f->first + longest(f) + LANES * SPAN(longest(f));
 }
 
 /* Turn a square of numbers about its diagonal. */
@@ -116,7 +119,7 @@ ALWAYS void times(lanes *to, const lanes *from, const lanes *by, int64_t count) 
 }
 
 /* The way back of the probe, g being the cotangent of its image; leaves in t1 and t2 what comes of its tangents before the
-   activations. The probe is filled up with zeros in the place of time. */
+   activations, and what comes to the gates. The probe is filled up with zeros in the place of time. */
 static void pull_probe(const field *f, const moment *m, const lanes *g, const lanes *probe, const desk *k, const sums *s) {
     int64_t d = f->features, first = f->first, second = f->second, inputs = inputs_of(f) - 1;
     product(f->w3_back, second, d, d, g, 0, k->t2);
@@ -125,6 +128,7 @@ static void pull_probe(const field *f, const moment *m, const lanes *g, const la
     if (s) across(m->s2, second, k->across), outer(g, d, k->across, second, s->w3);
     if (s) across(m->s1, first, k->across), outer(k->more, second, k->across, first, s->w2);
     times(k->more, k->t1, m->d1, first);
+    if (f->gated) times(k->gate, k->more, m->p1, first);
     if (s) across(probe, inputs, k->across), outer(k->more, first, k->across, inputs, s->w1);
     for (int64_t i = 0; i < first; i++) k->t1[i] *= m->p1[i] * m->e1[i];
     for (int64_t i = 0; i < second; i++) k->t2[i] *= m->p2[i] * m->e2[i];
@@ -134,24 +138,35 @@ static void pull_probe(const field *f, const moment *m, const lanes *g, const la
 static void pull(const field *f, const moment *m, const lanes *g, lanes g_trace, const lanes *g_image, const lanes *probe,
                  const desk *k, const sums *s, lanes *g_context, lanes *g_x) {
     int64_t d = f->features, first = f->first, second = f->second, inputs = inputs_of(f) - 1;
+    const lanes *g_gated = k->g1;
+    if (f->gated) memset(k->gate, 0, first * sizeof(lanes));
     if (f->jacobian) pull_probe(f, m, g_image, probe, k, s);
     product(f->w3_back, second, d, d, g, 0, k->g2);
     times(k->g2, k->g2, m->d2, second);
     for (int64_t i = 0; f->log_det && i < second; i++) k->g2[i] += g_trace * m->u[i] * m->e2[i];
     if (f->jacobian) add(k->g2, k->t2, second);
     product(f->w2_back, first, second, second, k->g2, 0, k->g1);
-    times(k->g1, k->g1, m->d1, first);
+    times(k->g1, k->g1, m->slope, first);
     if (f->log_det) {
         product(f->m_back, first, second, second, m->d2, 0, k->more);
         for (int64_t i = 0; i < first; i++) k->g1[i] += g_trace * k->more[i] * m->e1[i];
+        for (int64_t i = 0; f->gated && i < first; i++) k->gate[i] += g_trace * k->more[i] * m->d1[i];
     }
     if (f->jacobian) add(k->g1, k->t1, first);
-    product(f->w1_back, d, first, first, k->g1, 0, g_x);
+    if (f->gated) {
+        times(k->more, k->g1, m->gate, first), g_gated = k->more;
+        for (int64_t i = 0; i < first; i++) k->gate[i] += k->more[i] * m->gated[i];
+    }
+    product(f->w1_back, d, first, first, g_gated, 0, g_x);
     if (g_context) add(g_context, k->g1, first);
     if (!s) return;
     across(m->h2, second, k->across), outer(g, d, k->across, second, s->w3), add(s->b3, g, d);
     across(m->h1, first, k->across), outer(k->g2, second, k->across, first, s->w2), add(s->b2, k->g2, second);
-    across(m->in, inputs, k->across), outer(k->g1, first, k->across, inputs, s->w1), add(s->b1, k->g1, first);
+    across(m->in, inputs, k->across), outer(g_gated, first, k->across, inputs, s->w1), add(s->b1, g_gated, first);
+    if (f->gated) {
+        across(m->in + d + 1, times_of(f), k->across);
+        outer(k->g1, 2 * first, k->across, times_of(f), s->time);
+    }
     if (!f->log_det) return;
     for (int64_t i = 0; i < second; i++) k->more[i] = g_trace * m->d2[i];
     across(m->d1, first, k->across), outer(k->more, second, k->across, first, s->m);
@@ -292,6 +307,7 @@ int32_t pull_back(const problem *p, kept *const *steps, const int64_t *order, in
         write_sums(s.w1, s.b1, p->first, inputs - 1, to->w1), write_sums(s.w2, s.b2, p->second, p->first, to->w2);
         write_sums(s.w3, s.b3, d, p->second, to->w3);
         if (p->log_det) write_sums(s.m, 0, p->second, p->first, to->m);
+        if (p->time) write_sums(s.time, 0, 2 * p->first, times_of(&j.f), to->time);
     }
     free(packed), free(scratch), free(moments);
     return 0;

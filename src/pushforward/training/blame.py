@@ -73,7 +73,7 @@ def _forward_blame(flow: Flow, z: Tensor, context: Tensor | None) -> Blame | Non
 def _mapped(part: Transform, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     """Map points, with one estimate of the log-determinant where that is not exact."""
     if part.exact:
-        return part.forward(z, context)  # type: ignore[no-any-return]
+        return part.forward(z, context)
     solution = part.solve(z, context, generator=torch.Generator(z.device).manual_seed(0))
     return solution.y, solution.log_abs_det
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..networks.fields import VectorField
-from .divergence import Divergence, pullback
+from .divergence import Divergence
 
 PENALTIES = ("kinetic", "jacobian", "acceleration")
 
@@ -19,7 +19,7 @@ PENALTIES = ("kinetic", "jacobian", "acceleration")
 class Dynamics:
     r"""The system of rows :math:`d(x, \ell, q)/dt = (v,\ \nabla \cdot v,\ \text{rates of the penalties})`.
 
-    The rates are :math:`|v|^2`, :math:`|\epsilon^\top \partial v/\partial x|^2` and :math:`|dv/dt|^2 = |\partial
+    The rates are :math:`|v|^2`, :math:`|(\partial v/\partial x)\, \epsilon|^2` and :math:`|dv/dt|^2 = |\partial
     v/\partial t + (\partial v/\partial x) v|^2`, along the path.
 
     Attributes:
@@ -52,8 +52,8 @@ class Dynamics:
         if "jacobian" in self.penalties:
             assert self.probes is not None
             probe = self.probes[:, 0].reshape(x.shape)
-            v, pulled = pullback(lambda at: self.field(t, at, self.context), x, probe)
-            rates.append(pulled.flatten(1).square().sum(1))
+            v, pushed = self._pushed(t, x, torch.zeros_like(t), probe)
+            rates.append(pushed.flatten(1).square().sum(1))
         if self.divergence is not None:
             v, trace = self.divergence(self.field, t, x, self.context, self.probes)
             rates.insert(0, trace)
@@ -62,16 +62,16 @@ class Dynamics:
         if "kinetic" in self.penalties:
             rates.insert(int(self.divergence is not None), v.flatten(1).square().sum(1))
         if "acceleration" in self.penalties:
-            rates.append(self._acceleration(t, x, v).flatten(1).square().sum(1))
+            change = self._pushed(t, x, torch.ones_like(t), v)[1]
+            rates.append(change.flatten(1).square().sum(1))
         v = v.flatten(1)
         return torch.cat([v, torch.stack(rates, 1)], 1) if rates else v
 
-    def _acceleration(self, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
+    def _pushed(self, t: Tensor, x: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the velocity and its derivative along a direction."""
         field, context = self.field, self.context
-        change: Tensor = torch.func.jvp(lambda s, at: field(s, at, context), (t, x), (torch.ones_like(t), v))[
-            1
-        ]
-        return change
+        both = torch.func.jvp(lambda s, at: field(s, at, context), (t, x), (dt, dx))
+        return both[0], both[1]
 
     def take(self, rows: Tensor | slice) -> Dynamics:
         """Return the system of some of the rows."""
