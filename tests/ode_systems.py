@@ -69,9 +69,7 @@ PROBLEMS = {
     "decay": Problem(lambda t, u: -2 * u, lambda t, u: u * math.exp(-2 * t)),
     "rotation": Problem(lambda t, u: torch.stack([-3 * u[:, 1], 3 * u[:, 0]], 1), _turned),
     "logistic": Problem(lambda t, u: 3 * u * (1 - u), lambda t, u: u / (u + (1 - u) * math.exp(-3 * t))),
-    "forced": Problem(
-        lambda t, u: torch.cos(2 * t) * u, lambda t, u: u * math.exp(math.sin(2 * t) / 2)
-    ),
+    "forced": Problem(lambda t, u: torch.cos(2 * t) * u, lambda t, u: u * math.exp(math.sin(2 * t) / 2)),
     "bent": Problem(lambda t, u: -2 * t * u.square(), lambda t, u: u / (1 + u * t * t)),
 }
 

@@ -19,7 +19,7 @@ from pages import DOCS, PAGES, ROOT, Block, Session, blocks, compare
 from troubles import make_troubles
 
 import cases
-from pushforward.configs import TrainConfig, default_training
+from pushforward.configs import ModelConfig, TrainConfig, default_training
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _ADDRESS = re.compile(r"https?:[^\s)>\"'`|]*")
@@ -35,8 +35,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tables = next(b for b in blocks(DOCS / "index.md") if b.title == "tables.py")
     Session().run(tables)
 
-    def short(rows: int, seed: int = 0) -> TrainConfig:
-        return replace(default_training(rows, seed), epochs=_EPOCHS)
+    def short(rows: int, seed: int = 0, model: ModelConfig | None = None) -> TrainConfig:
+        return replace(default_training(rows, seed, model), epochs=_EPOCHS)
 
     for name in ("pushforward.cli.fit", "pushforward.training.table"):
         import_module(name)  # so that they are there to be changed

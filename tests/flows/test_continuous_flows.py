@@ -210,7 +210,9 @@ def test_penalties_are_the_integrals_along_the_path() -> None:
                 [torch.func.jacrev(lambda at, t=t: field(t[:1], at[None])[0])(u[r]) for r in range(5)]
             )
             total["kinetic"] = total["kinetic"] + weight * v.square().sum(1)
-            total["jacobian"] = total["jacobian"] + weight * (rows @ probe[:, :, None])[..., 0].square().sum(1)
+            total["jacobian"] = total["jacobian"] + weight * (rows @ probe[:, :, None])[..., 0].square().sum(
+                1
+            )
             total["acceleration"] = total["acceleration"] + weight * change.square().sum(1)
             h = (1 if inverse else -1) / steps
             k1 = field(t, u)

@@ -82,7 +82,7 @@ def animate(
     continuous flow, or the layers of another one by one. As PNG panels in the order of time and the ways as lines, as
     GIF or MP4 a film. Of images a sheet of samples at several times, or a film of them.
     """
-    from ..report.motion import FILMS, SUFFIXES, check_film
+    from ..report.films import FILMS, SUFFIXES, check_film
 
     check_output(output, [model], suffixes=SUFFIXES)
     if output.suffix.lower() in FILMS:
@@ -165,7 +165,8 @@ def _table(
     seed: int,
     told: Callable[[str], None],
 ) -> str:
-    from ..report.motion import follow_table, write_motion
+    from ..report.motion import follow_table
+    from ..report.motion_figures import write_motion
 
     still = output.suffix.lower() == ".png"
     motion = follow_table(
@@ -191,7 +192,7 @@ def _images(
     told: Callable[[str], None],
 ) -> str:
     from ..evaluate.trajectories import stages
-    from ..report.motion import follow_images, write_images
+    from ..report.image_motion import follow_images, write_images
 
     schema = fitted.images
     if schema.given not in ("", "class"):

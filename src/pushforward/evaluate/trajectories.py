@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil, floor, prod
+from math import ceil, floor
 
 import torch
 from torch import Tensor
 
 from ..flows import Flow, chunk_rows
 from ..networks.shapes import check_event
-from ..ode import Control, Fixed, Plan, solve
+from ..ode import Control, Fixed
 from ..transforms import Continuous, Transform
 from ..transforms.divergence import Exact
-from ..transforms.dynamics import Dynamics
 from ..transforms.walk import walk
 
 TIMES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -100,7 +99,7 @@ def trajectories(
 
     Returns:
         Points, ``(times, *batch, *event_shape)``; those of a draw ``(times, n, *context_batch, *event_shape)``. NaN
-        where a solve was given up.
+        where a solve was given up, with a warning.
 
     Raises:
         ValueError: Shapes that do not fit, times that are none, or layers that change the shape of points.
@@ -174,7 +173,7 @@ def density_path(
         control: How long the steps of continuous layers are; by default as the layers say.
 
     Returns:
-        Log-densities in nats, ``(times, *batch)``.
+        Log-densities in nats, ``(times, *batch)``. NaN where a solve was given up, with a warning.
 
     Raises:
         ValueError: Shapes that do not fit, a time between two layers, or a flow with added elements.
@@ -189,7 +188,7 @@ def density_path(
     _check_times(times)
     if flow.augment is not None:
         raise ValueError("the density on the way is an integral over the added elements, which are not known")
-    way = stages(flow)
+    way = [_exact(stage) for stage in stages(flow)]
     for t in times:
         if any(not stage.moves and 0.0 < stage.share(t) < 1.0 for stage in way):
             raise ValueError(
@@ -199,7 +198,10 @@ def density_path(
     with torch.no_grad():
         z, units, given = flow._enter(grid, context)
         batch = z.shape[: z.ndim - len(flow.event_shape)]
-        rows, given = _rows(flow.transform, z, given)
+        rows = z.reshape(-1, *z.shape[len(batch) :])
+        if given is not None:
+            shape = given.shape[len(flow._context_batch(given)) :]
+            given = given.expand(*batch, *shape).reshape(-1, *shape)
         step = chunk_rows(flow)
         found = []
         for t in times:
@@ -219,7 +221,11 @@ def _log_density(
         if (share := stage.share(t)) == 0.0:
             continue
         if isinstance(stage.layer, Continuous):
-            x, log_abs_det = _solved(stage.layer, x, given, share, 0.0, control=control, density=True)
+            own = stage.layer.control
+            if isinstance(own, Fixed):
+                own = Fixed(max(1, ceil(own.steps * share - _ROUNDING)))
+            back = stage.layer.between(x, given, (share, 0.0), control=control or own, log_det=True)
+            x, log_abs_det = back.y, back.log_abs_det
         else:
             x, log_abs_det = stage.layer(x, given)
         total = total + log_abs_det
@@ -236,52 +242,30 @@ def _onwards(
     end is the same for any times.
     """
     if not isinstance(layer.control, Fixed):
-        x = _solved(layer, x, given, now, t)[0]
+        x = layer.between(x, given, (now, t)).y
         return x, t, x
     steps = layer.control.steps
     before, done = round(now * steps), floor(t * steps + _ROUNDING)
     if done > before:
-        x = _solved(layer, x, given, before / steps, done / steps, control=Fixed(done - before))[0]
+        x = layer.between(x, given, (before / steps, done / steps), control=Fixed(done - before)).y
     if t * steps - done <= _ROUNDING:
         return x, done / steps, x
-    return x, done / steps, _solved(layer, x, given, done / steps, t, control=Fixed(1))[0]
+    return x, done / steps, layer.between(x, given, (done / steps, t), control=Fixed(1)).y
 
 
-def _solved(
-    layer: Continuous,
-    x: Tensor,
-    given: Tensor | None,
-    t0: float,
-    t1: float,
-    *,
-    control: Control | None = None,
-    density: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Take points through a continuous layer from one time to another, with the log-determinant where it is wanted."""
-    rows, context = _rows(layer, x, given)
-    d = prod(layer.event_shape)
-    state = rows.reshape(len(rows), d)
-    if density:
-        state = torch.cat([state, state.new_zeros(len(rows), 1)], 1)
-    if control is None:
-        control = layer.control
-        if isinstance(control, Fixed) and density:
-            control = replace(control, steps=ceil(control.steps * abs(t1 - t0) - _ROUNDING))
-    dynamics = Dynamics(layer.field, Exact() if density else None, context, None)
-    plan = Plan(layer.method, control, t0, t1, controlled=d + int(density))
-    end = solve(dynamics, state, plan).u
-    return end[:, :d].reshape(x.shape), end[:, -1]
-
-
-def _rows(transform: Transform, x: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return points ``(n, *event)`` with a context for each."""
-    event = len(transform.event_shape)
-    batch = x.shape[: x.ndim - event]
-    rows = x.reshape(-1, *x.shape[x.ndim - event :])
-    if given is None or transform.context_shape is None:
-        return rows, given
-    shape = given.shape[given.ndim - len(transform.context_shape) :]
-    return rows, given.expand(*batch, *shape).reshape(-1, *shape)
+def _exact(stage: Stage) -> Stage:
+    """Return a stage whose layer has an exact divergence, of the same field."""
+    layer = stage.layer
+    if not isinstance(layer, Continuous) or layer.exact:
+        return stage
+    exact = Continuous(
+        layer.field,
+        method=layer.method.name,
+        control=layer.control,
+        divergence=Exact(),
+        gradient=layer.gradient,
+    )
+    return replace(stage, layer=exact)
 
 
 def _in_units(flow: Flow, z: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class Continuous(Transform):
                 solved = _ordinarily(self, dynamics, points, plan)
             else:
                 solved = self._solved(dynamics, points, plan)
-        self._report(solved)
+        _report(solved, plan)
         end = solved.u
         # Backwards in time a rate adds up with the other sign; the penalties are sizes.
         sign = 1.0 if request.inverse else -1.0
@@ -199,21 +199,23 @@ class Continuous(Transform):
             t is not None and t.requires_grad for t in (*tensors, *self.field.parameters())
         )
 
-    def _report(self, solved: Solved) -> None:
-        """Warn of rows that were given up."""
-        if torch.compiler.is_compiling() or not isinstance(self.control, Adaptive):
-            return
-        for status, count in zip(*_counts(solved.status), strict=True):
-            if status:
-                row = int((solved.status == status).nonzero()[0])
-                warnings.warn(
-                    f"the solve of {count} of {len(solved.status)} rows, the first of them row {row + 1}, "
-                    f"{_WHY[status].format(most=self.control.max_steps)}: they are NaN. Larger tolerances "
-                    "(atol, rtol), a training with the kinetic and jacobian penalties (rnode), or fewer epochs make "
-                    "a field that is easier to follow.",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+
+def _report(solved: Solved, plan: Plan) -> None:
+    """Warn of rows that were given up."""
+    control = plan.control
+    if torch.compiler.is_compiling() or not isinstance(control, Adaptive):
+        return
+    for status, count in zip(*_counts(solved.status), strict=True):
+        if status:
+            row = int((solved.status == status).nonzero()[0])
+            warnings.warn(
+                f"the solve of {count} of {len(solved.status)} rows, the first of them row {row + 1}, "
+                f"{_WHY[status].format(most=control.max_steps)}: they are NaN. Larger tolerances (atol, rtol), a "
+                "training with the kinetic and jacobian penalties (rnode), or fewer epochs make a field that is "
+                "easier to follow.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
 
 def _ordinarily(transform: Continuous, dynamics: Dynamics, points: Tensor, plan: Plan) -> Solved:
