@@ -86,8 +86,9 @@ figures: $(STAMP) ## Draw the pictures of images in the documentation, from the 
 	$(BIN)/python -m benchmarks.image_figures --folder $(MODELS) --output docs/images
 
 continuous-figures: $(STAMP) ## Measure and draw the pictures of continuous flows in the documentation
-	$(BIN)/python -m benchmarks.flow_matching_curve --figure docs/images/flow-matching-steps.png
-	$(BIN)/python -m benchmarks.topology --figure docs/images/topology.png
+	$(BIN)/python -m benchmarks.flow_matching_curve --seeds 1 --figure docs/images/flow-matching-steps.png
+	$(BIN)/python -m benchmarks.topology --parts ab --steps 400 --batch 128 --seeds 2 \
+		--figure docs/images/topology.png
 
 stress: $(STAMP) ## Kill 200 fits at random moments and resume them
 	OMP_NUM_THREADS=1 $(BIN)/python tests/stress/killed_fits.py --kills 200

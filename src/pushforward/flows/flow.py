@@ -313,7 +313,7 @@ class Flow(nn.Module):
         for part in (self.surjection, self.augment):
             if part is not None:
                 raise ValueError(
-                    f"{name} must be exact, but {type(part).__name__} makes the density an integral over noise; "
+                    f"{name} must be exact, but {type(part).__name__} makes it an integral over noise; "
                     f"use {instead}"
                 )
         if not self.transform.exact:

@@ -6,6 +6,7 @@ from .loop import EpochRecord, TrainResult, train
 from .points import Points
 from .step import TrainStep
 from .table import TableSplit, fit, fit_split, split_table
+from .transport import fit_transport
 
 __all__ = [
     "Checkpoints",
@@ -19,6 +20,7 @@ __all__ = [
     "fit_image_split",
     "fit_images",
     "fit_split",
+    "fit_transport",
     "points_of",
     "split_images",
     "split_table",
