@@ -206,7 +206,7 @@ def density_path(
         found = []
         for t in times:
             parts = []
-            for i in range(0, len(rows), step):
+            for i in range(0, max(len(rows), 1), step):
                 own = None if given is None else given[i : i + step]
                 parts.append(_log_density(flow, way, t, rows[i : i + step], own, control=control))
             found.append(torch.cat(parts).reshape(batch) + units)

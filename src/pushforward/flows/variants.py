@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..networks import Guided
-from ..ode import Adaptive, Control, Fixed
+from ..ode import Adaptive, Control, Fixed, tableau
 from ..transforms import Chain, Continuous, Transform
 from .flow import Flow
 
@@ -37,7 +37,7 @@ def with_solver(
     Args:
         flow: A flow with a ``Continuous`` transform, alone or in a chain.
         method: A name in ``pushforward.ode.METHODS``; as it is by default.
-        steps: Number of equal steps; None: adaptive.
+        steps: Number of equal steps; as they are by default.
         tolerance: Absolute and relative tolerance of adaptive steps; as they are by default.
         guidance: Scale of guidance towards the context, see ``Guided``.
 
@@ -53,26 +53,32 @@ def with_solver(
     """
     if steps is not None and tolerance is not None:
         raise ValueError("give steps or tolerance, not both: steps of a tolerance are as long as that allows")
-    control: Control | None = None
-    if steps is not None:
-        control = Fixed(steps)
-    elif tolerance is not None:
-        control = Adaptive(tolerance, tolerance)
-    return with_transform(flow, _solved(flow.transform, method, control, guidance))
+    return with_transform(flow, _solved(flow.transform, method, (steps, tolerance), guidance))
 
 
-def _solved(transform: Transform, method: str | None, control: Control | None, guidance: float) -> Transform:
+def _solved(
+    transform: Transform, method: str | None, wanted: tuple[int | None, float | None], guidance: float
+) -> Transform:
     if isinstance(transform, Continuous):
+        steps, tolerance = wanted
+        control: Control = transform.control
+        if steps is not None:
+            control = Fixed(steps)
+        elif tolerance is not None:
+            limit = control.max_steps if isinstance(control, Adaptive) else Adaptive().max_steps
+            control = Adaptive(tolerance, tolerance, limit)
+        if isinstance(control, Adaptive) and method is not None and tableau(method).e is None:
+            raise ValueError(f"method {method} takes equal steps, so their number must be given too: steps")
         return Continuous(
             transform.field if guidance == 1.0 else Guided(transform.field, guidance),
             method=method or transform.method.name,
-            control=control or transform.control,
+            control=control,
             divergence=transform.divergence,
             gradient=transform.gradient,
         )
     if isinstance(transform, Chain) and transform.log_det_costs:
         return Chain(
-            [_solved(part, method, control, guidance) if part.log_det_costs else part for part in transform]
+            [_solved(part, method, wanted, guidance) if part.log_det_costs else part for part in transform]
         )
     raise ValueError(
         f"only a continuous flow can be solved in another way, and this one's transform is {type(transform).__name__}"

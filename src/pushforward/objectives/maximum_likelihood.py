@@ -55,6 +55,8 @@ def negative_log_likelihood(
         solution = flow.transform.solve(z, context, generator=generator, penalties=names)
         losses = -(flow.base.log_prob(solution.y, context) + solution.log_abs_det)
         for name, weight in (penalties or {}).items():
+            if name not in solution.penalties:
+                raise ValueError(f"penalties: {name!r} is an integral along a path, which this flow has not")
             losses = losses + weight * solution.penalties[name]
     if weights is None:
         return losses.mean()

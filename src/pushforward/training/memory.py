@@ -57,6 +57,8 @@ class _Ledger:
         return _Kept(tensor, self)
 
     def count(self, tensor: Tensor, change: int) -> None:
+        if tensor._is_zerotensor():  # of a derivative that is 0, which has no numbers
+            return
         storage = tensor.untyped_storage()
         self.sizes.add(storage.nbytes())
         if storage.nbytes() in self._ignored:

@@ -63,6 +63,11 @@ class Run:
     ) -> None:
         from lightning_fabric import Fabric
 
+        if config.memory == "constant" and objective.noisy:
+            raise ValueError(
+                "TrainConfig: memory='constant' is for maximum likelihood without penalties, got another objective; a "
+                "continuous flow keeps only the points between its steps as it is"
+            )
         started = time.monotonic()
         self.flow, self.train_points, self.valid_points, self.config = (
             flow,
@@ -141,6 +146,10 @@ class Run:
     def step(self, batch: Batch) -> None:
         """Move the weights by one batch, or skip it where its loss or gradient is not finite."""
         rate = self.config.learning_rate * self.schedule.factor() * 0.5**self._skipped
+        if batch.weights is not None and not bool(batch.weights.any()):
+            self.schedule.steps += 1
+            self._batch += 1
+            return
         loss, norm = self._move(batch, rate)
         if bool(torch.isfinite(norm + loss)):
             self._loss_sum += loss
@@ -242,6 +251,8 @@ class Run:
                     return loss.detach()
                 total = torch.zeros_like(self._loss_sum)
                 for i, (piece, share) in enumerate(batch.pieces(self._pieces)):
+                    if share == 0.0:
+                        continue
                     loss = self._loss_of(piece.z, piece.context, piece.weights, self._seed(i)) * share
                     self._fabric.backward(loss)
                     total += loss.detach()

@@ -33,7 +33,7 @@ def fit_transport(
     Args:
         source: Sample to carry, ``(m, D)``.
         target: Sample to arrive at, ``(n, D)``.
-        model: The field and how it is solved.
+        model: The field and how it is solved; with pairs by optimal transport by default.
         training: Settings of the training.
         seed: Seed of the split and, by default, of the training.
         on_epoch: Called after every epoch.
@@ -64,7 +64,7 @@ def fit_transport(
             )
         if not bool(sample.isfinite().all()):
             raise ValueError(f"{name} must be finite")
-    model = model or FlowMatchingConfig()
+    model = model or FlowMatchingConfig(pairing="exact")
     features = target.shape[1]
     units = Standardise(features).to(torch.float64)
     units.initialize(torch.cat([source, target]).double())
@@ -74,7 +74,7 @@ def fit_transport(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         flow = build_flow(model, features)
-    objective = flow_matching_objective(path=model.path, pairing=model.pairing, source=start)
+    objective = flow_matching_objective(path=model.path, pairing=model.pairing, late=model.late, source=start)
     train(
         flow,
         Points(end[torch.from_numpy(rows)]),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..kernels.chain import Link, reverse
 from ..networks.shapes import Shape, anchor, check_arguments
 from ..networks.stack import serves
-from .solution import Request, Solution, Stats
+from .solution import PENALTIES, Request, Solution, Stats
 
 __all__ = ["Inverse", "Shape", "Transform", "check_arguments", "merge_context_shapes"]
 
@@ -110,6 +110,8 @@ class Transform(nn.Module, ABC):
             penalties: Which integrals along the path are wanted: ``"kinetic"``, ``"jacobian"``, ``"acceleration"``;
                 maps in closed form have no path.
         """
+        if not set(penalties) <= set(PENALTIES):
+            raise ValueError(f"penalties must be among {', '.join(PENALTIES)}, got {sorted(penalties)}")
         name, shape = ("y", self.latent_shape) if inverse else ("x", self.event_shape)
         context = self._check(name, x, shape, context)
         return self._solve(x, context, Request(inverse, generator, shared, tuple(penalties)))

@@ -16,9 +16,9 @@ from ..networks.shapes import context_batch_shape
 from ..ode import GRADIENTS, Adaptive, Control, Plan, Solved, solve, tableau
 from .base import Transform
 from .divergence import Divergence, Exact, draw_probes
-from .dynamics import PENALTIES, Dynamics
+from .dynamics import Dynamics
 from .fused import fused
-from .solution import Request, Solution, Stats
+from .solution import PENALTIES, Request, Solution, Stats
 
 _WHY = {
     1: "needed more than {most} steps",
@@ -32,7 +32,8 @@ class Continuous(Transform):
 
     .. math:: \frac{dx}{dt} = v(t, x; c), \qquad \log|\det J_f| = -\int_0^1 \nabla \cdot v(t, x(t); c)\, dt,
 
-    where ``forward`` goes back in time. Each row has steps of its own: the company of a row never changes its result.
+    where ``forward`` goes back in time. Each row has steps of its own: beyond rounding, the company of a row never
+    changes its result.
 
     Five parts are chosen independently: the field, the method, how long its steps are, the divergence, and how the
     gradient of a solve is found. ``forward`` and ``inverse`` need an exact divergence; with an estimated one ``solve``
@@ -144,9 +145,6 @@ class Continuous(Transform):
         control: Control | None = None,
     ) -> Solution:
         """Solve one way, with the log-determinant where it is wanted."""
-        unknown = set(request.penalties) - set(PENALTIES)
-        if unknown:
-            raise ValueError(f"penalties must be among {', '.join(PENALTIES)}, got {sorted(unknown)}")
         batch = x.shape[: x.ndim - len(self.event_shape)]
         rows = x.reshape(-1, *self.event_shape)
         given = context
@@ -209,7 +207,7 @@ def _report(solved: Solved, plan: Plan) -> None:
         if status:
             row = int((solved.status == status).nonzero()[0])
             warnings.warn(
-                f"the solve of {count} of {len(solved.status)} rows, the first of them row {row + 1}, "
+                f"the solve of {count} of {len(solved.status)} rows of one call, the first of them its row {row + 1}, "
                 f"{_WHY[status].format(most=control.max_steps)}: they are NaN. Larger tolerances (atol, rtol), a "
                 "training with the kinetic and jacobian penalties (rnode), or fewer epochs make a field that is "
                 "easier to follow.",

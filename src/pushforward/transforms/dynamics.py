@@ -8,11 +8,10 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..networks.fields import VectorField
 from .divergence import Divergence
-
-PENALTIES = ("kinetic", "jacobian", "acceleration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +68,10 @@ class Dynamics:
 
     def _pushed(self, t: Tensor, x: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
         """Return the velocity and its derivative along a direction."""
-        field, context = self.field, self.context
-        both = torch.func.jvp(lambda s, at: field(s, at, context), (t, x), (dt, dx))
-        return both[0], both[1]
+        with forward_ad.dual_level():
+            there = self.field(forward_ad.make_dual(t, dt), forward_ad.make_dual(x, dx), self.context)
+            v, change = forward_ad.unpack_dual(there)
+        return v, torch.zeros_like(v) if change is None else change
 
     def take(self, rows: Tensor | slice) -> Dynamics:
         """Return the system of some of the rows."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+PENALTIES = ("kinetic", "jacobian", "acceleration")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
