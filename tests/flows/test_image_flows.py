@@ -27,7 +27,7 @@ SMALL: dict[str, dict[str, object]] = {
     "realnvp": {"scales": 2, "blocks": 1, "hidden_channels": 4},
     "pixel-nsf": {"layers": 2, "radius": 1, "bins": 4, "hidden": (8,)},
     "nice": {"layers": 2, "hidden": (8,)},
-    "flow-matching": {"width": 8, "levels": 1, "atol": 1e-5, "rtol": 1e-5},
+    "flow-matching": {"width": 8, "levels": 1, "atol": 1e-6, "rtol": 1e-6},
 }
 VARIANTS: dict[str, ImageModelConfig] = {
     name: cls(**SMALL.get(name, {"layers": 2, "hidden": (8,)}))  # type: ignore[arg-type]

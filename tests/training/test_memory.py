@@ -25,11 +25,13 @@ def fitted(most_rows: int, monkeypatch: pytest.MonkeyPatch, error: Exception) ->
     """Train where batches of more rows than these are refused; return the largest that was not."""
     plain, largest = TrainStep.forward, [0]
 
-    def forward(self: TrainStep, z: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
+    def forward(
+        self: TrainStep, z: Tensor, context: Tensor | None, weights: Tensor | None, seed: int = 0
+    ) -> Tensor:
         if len(z) > most_rows:
             raise error
         largest[0] = max(largest[0], len(z))
-        return plain(self, z, context, weights)
+        return plain(self, z, context, weights, seed)
 
     torch.manual_seed(0)
     flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)

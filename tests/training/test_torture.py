@@ -88,6 +88,9 @@ def test_fits_of_terrible_tables_are_densities(table: Table, name: str) -> None:
     assert all(math.isfinite(loss) for loss in (*found.facts.train_curve, *found.facts.valid_curve))
     assert bool(torch.isfinite(score(found.flow, x).value).all())
     generator = torch.Generator().manual_seed(0)
+    if found.flow.augment is not None:
+        assert bool(torch.isfinite(found.flow.sample((200,), generator=generator)).all())
+        return
     samples, log_prob = found.flow.sample_and_log_prob((200,), generator=generator)
     assert bool(torch.isfinite(samples).all()) and bool(torch.isfinite(log_prob).all())
     diagnosis = diagnose(found.flow, x, rows=100)
@@ -150,7 +153,8 @@ def test_a_constant_column_and_three_rows_give_no_nan_even_so(name: str) -> None
         flow, Points(x), Points(x), replace(TRAINING, epochs=30, batch_size=3), on_note=lambda _: None
     )
     assert all(math.isfinite(loss) for loss in result.train_curve)
-    assert bool(torch.isfinite(flow.log_prob(x)).all())
+    density = flow.estimate_log_prob(x, generator=torch.Generator().manual_seed(0)).value
+    assert bool(torch.isfinite(density).all())
     assert bool(torch.isfinite(flow.sample((100,), generator=torch.Generator().manual_seed(0))).all())
 
 

@@ -201,14 +201,16 @@ class Flow(nn.Module):
         context = self._enter_context(context)
         draws = []
         for _ in range(num_samples):
-            z, log_weight = self._enter_drawn(x, generator=generator, shared=True)
+            z, weights = self._enter_drawn(x, generator=generator, shared=True)
             z = self._expand("x", z, context)
             if self.transform.exact:
                 log_prob = self.log_prob_preprocessed(z, context)
             else:
                 solution = self.transform.solve(z, context, generator=generator, shared=True)
                 log_prob = self.base.log_prob(solution.y, context) + solution.log_abs_det
-            draws.append(log_prob + log_weight)
+            for weight in weights:
+                log_prob = log_prob + weight.to(log_prob)
+            draws.append(log_prob)
         logs = torch.stack(draws)
         if not self.transform.exact:
             # The noise of a log-determinant is that of the logarithm, whose mean it leaves as it is.
@@ -336,19 +338,19 @@ class Flow(nn.Module):
 
     def _enter_drawn(
         self, x: Tensor, *, generator: torch.Generator | None, shared: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Bring points to the transform's space, with noise drawn where there is any; return the log-weight too."""
-        weight: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Bring points to the transform's space, with noise drawn where there is any; return the log-weights too."""
+        weights: list[Tensor] = []
         if self.surjection is not None:
             check_event(self, "x", x, self.event_shape)
             x, weight = self.surjection.encode(x.to("cpu", torch.float64), generator=generator, shared=shared)
-        z, total = self._enter_points(x)
-        if weight is not None:
-            total = total + weight.to(total)
+            weights.append(weight)
+        z, log_abs_det = self._enter_points(x)
+        weights.append(log_abs_det)
         if self.augment is not None:
             z, weight = self.augment.encode(z, generator=generator, shared=shared)
-            total = total + weight
-        return z, total
+            weights.append(weight)
+        return z, weights
 
     def _enter(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Bring points and contexts to the model's space, points expanded over contexts where there are more."""
