@@ -247,9 +247,11 @@ def _found(job: _Job, images: ImageSet, split: ImageSplit) -> list[str]:
 
 
 def _report(job: _Job, fitted: FittedFlow, output: Path, out: Console) -> None:
-    from ..training.images import MOST_SCORED
+    from ..training.images import MOST_ESTIMATED, MOST_SCORED
 
     facts, schema = fitted.facts, fitted.images
+    parts = ("train", "validation", "test")
+    most = {"train": MOST_SCORED} if fitted.flow.transform.exact else dict.fromkeys(parts, MOST_ESTIMATED)
     out.print(
         f"\nBits per dimension of {modelled(schema)}, a bound, by one draw of dequantisation noise:",
         soft_wrap=True,
@@ -260,7 +262,8 @@ def _report(job: _Job, fitted: FittedFlow, output: Path, out: Console) -> None:
         ("test", facts.test_rows, facts.test_log_prob),
     ):
         nats = f", {value:.2f} nats each" if name == "test" else ""
-        some = f", by {MOST_SCORED:,} of them" if name == "train" and rows > MOST_SCORED else ""
+        limit = most.get(name, rows)
+        some = f", by {limit:,} of them" if rows > limit else ""
         out.print(f"  {name:<11}{bits(schema, value):>10.4f}   {counted(rows, 'image')}{some}{nats}")
     if facts.stopped == "time" and "max_seconds" not in job.training:
         out.print(

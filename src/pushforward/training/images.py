@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _MOST_VALID = 5_000
 MOST_SCORED = 5_000
 """How many training images the record of a fit scores at most."""
-_MOST_ESTIMATED = 256  # where each score takes the solve of an equation
+MOST_ESTIMATED = 256
+"""How many images of each part the record of a fit scores at most where each takes the solve of an equation."""
 _VALID_SHARE, _TEST_SHARE = 0.1, 0.1
 
 
@@ -251,8 +252,8 @@ def fit_image_split(
         training=training,
         source=source,
         num_samples=1,
-        most=_MOST_ESTIMATED if slow else MOST_SCORED,
-        most_of_test=_MOST_ESTIMATED if slow else None,
+        most=MOST_ESTIMATED if slow else MOST_SCORED,
+        most_of_test=MOST_ESTIMATED if slow else None,
         checkpoints=checkpoints,
         on_epoch=on_epoch,
         on_note=on_note,
