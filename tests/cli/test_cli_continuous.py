@@ -94,7 +94,7 @@ def test_options_that_do_not_fit(place: Path, folder: Path, tmp_path: Path) -> N
     refused(
         "sample", model, *given, "--method", "rk45", code=2, says=["method must be one of euler", "'rk45'"]
     )
-    refused("sample", model, *given, "--method", "rk4", code=2, says=["no estimate of its error"])
+    refused("sample", model, *given, "--method", "rk4", code=2, says=["method rk4 takes equal steps"])
     refused("sample", model, *given, "--guidance", "nan", code=2, says=["scale must be finite"])
     discrete = folder / "plain.flow"
     refused("sample", discrete, "-o", output, "--steps", 4, code=2, says=["only a continuous flow", "Chain"])

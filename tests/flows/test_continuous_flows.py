@@ -267,7 +267,8 @@ def test_rows_that_are_not_finite_are_named() -> None:
     flow, x = made(NEW["ffjord"]), points(4)
     x[2, 0] = math.nan
     with pytest.warns(
-        RuntimeWarning, match=r"1 of 4 rows, the first of them row 3, met a velocity .* not finite"
+        RuntimeWarning,
+        match=r"1 of 4 rows of one call, the first of them its row 3, met a velocity .* not finite",
     ):
         value = flow.log_prob(x)
     assert value.isnan().tolist() == [False, False, True, False]

@@ -68,7 +68,8 @@ class Dynamics:
 
     def _pushed(self, t: Tensor, x: Tensor, dt: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
         """Return the velocity and its derivative along a direction."""
-        with forward_ad.dual_level():
+        # A solve with a gradient of its own computes where derivatives of this kind are off.
+        with forward_ad._set_fwd_grad_enabled(True), forward_ad.dual_level():
             there = self.field(forward_ad.make_dual(t, dt), forward_ad.make_dual(x, dx), self.context)
             v, change = forward_ad.unpack_dual(there)
         return v, torch.zeros_like(v) if change is None else change
