@@ -11,6 +11,7 @@ from torch import Tensor
 from ..configs import FFJORDConfig, FlowMatchingConfig, ImageFlowMatchingConfig, ImageModelConfig, ModelConfig
 from ..flows import Flow
 from ..transforms import Continuous
+from ..transforms.solution import PENALTIES
 from .flow_matching import flow_matching_loss, reflow_pairs
 from .maximum_likelihood import negative_log_likelihood
 
@@ -184,7 +185,7 @@ def objective_of(model: ModelConfig | ImageModelConfig) -> Objective:
             path=model.path, pairing=model.pairing, drop=model.drop, late=model.late
         )
     if isinstance(model, FFJORDConfig):
-        penalties = {name: getattr(model, name) for name in ("kinetic", "jacobian", "acceleration")}
+        penalties = {name: getattr(model, name) for name in PENALTIES}
         used = {name: weight for name, weight in penalties.items() if weight > 0}
         if used or model.divergence != "exact":
             return Objective(_likelihood(used), _likelihood({}), noisy=True)

@@ -9,11 +9,12 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
+from ..configs.continuous import GRADIENTS
 from .control import Adaptive, Fixed
 from .loop import Plan, Solved, Steps, System, adapt, march, one_step
 from .tableau import Tableau
 
-GRADIENTS = ("checkpointed", "backprop", "adjoint")
+__all__ = ["GRADIENTS", "Followed", "solve"]
 
 
 class Followed(System, Protocol):
