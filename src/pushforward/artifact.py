@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from . import sealed
 from .configs import (
     IMAGE_MODELS,
-    MODELS,
+    TABLE_MODELS,
     ImageModelConfig,
     ImageSchema,
     ModelConfig,
@@ -182,7 +182,7 @@ def _rebuild(file: sealed.Sealed) -> FittedFlow:
         raise ValueError("it must have either a schema or images")
     fields = dict(found["model"])
     name = fields.pop("name")
-    known: dict[str, Any] = MODELS if "schema" in found else {model_name(c): c for c in IMAGE_MODELS.values()}
+    known: dict[str, Any] = TABLE_MODELS if "schema" in found else {model_name(c): c for c in IMAGE_MODELS.values()}
     if name not in known:
         raise ValueError(f"there is no model {name!r}")
     model = _validated(known[name], fields, "model")

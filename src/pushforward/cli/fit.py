@@ -186,13 +186,14 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
             frame,
             job.data,
             seed=seed,
+            model=job.choice.example,
             valid=None if job.valid is None else read_table(job.valid),
             source=job.table,
             valid_source=job.valid,
         )
     rows = len(split.train)
     columns = len(split.schema.columns) + len(split.schema.context)
-    model = job.choice.config(default_model(rows, columns))
+    model = job.choice.config(default_model(rows, columns, mixed=split.schema.mixed))
     training = replace(default_training(rows, seed, model), **job.training)
     for line in [*_found(job, frame, split), f"Model: {model_line(model)}"]:
         out.print(line, soft_wrap=True)

@@ -12,7 +12,7 @@ import typer
 
 from ..configs import (
     IMAGE_MODELS,
-    MODELS,
+    TABLE_MODELS,
     ImageModelConfig,
     ImageSchema,
     ModelConfig,
@@ -56,7 +56,7 @@ def models() -> None:
     """List the models of tables and of images with their fields and defaults."""
     out = console()
     groups: tuple[tuple[str, Mapping[str, type[ModelConfig | ImageModelConfig]]], ...] = (
-        ("For tables", MODELS),
+        ("For tables", TABLE_MODELS),
         ("For images", IMAGE_MODELS),
     )
     for heading, known in groups:
@@ -64,7 +64,7 @@ def models() -> None:
         for name, config in known.items():
             out.print(name, style="bold", end="")
             out.print(f"  {(config.__doc__ or '').splitlines()[0]}", soft_wrap=True)
-            if known is IMAGE_MODELS and config in MODELS.values():
+            if known is IMAGE_MODELS and config in TABLE_MODELS.values():
                 out.print("  The pixels of an image are one vector.")
             fields = ", ".join(f"{field} {value}" for field, value in model_fields(config))
             out.print(f"  {fields}\n", soft_wrap=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..configs import IMAGE_MODELS, MODELS, DataConfig, ImageModelConfig, ModelConfig, TrainConfig
+from ..configs import IMAGE_MODELS, TABLE_MODELS, DataConfig, ImageModelConfig, ModelConfig, TrainConfig
 from .options import UsageError, closest
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class ModelChoice:
                 )
             return cls(None, {})
         return cls(known[name], settings.fields_of(known[name], name))
+
+    @property
+    def example(self) -> ModelConfig | ImageModelConfig | None:
+        """A configuration of the model that was chosen, if one was."""
+        return None if self.kind is None else self.kind(**self.fields)
 
     def config(self, default: _Config) -> _Config:
         """Return the configuration, with the default's fields where that is the model that was chosen."""
@@ -146,7 +151,7 @@ def check_model(name: object, place: str, *, images: bool = False) -> None:
 
 
 def _models(images: bool) -> Mapping[str, type[ModelConfig | ImageModelConfig]]:
-    return IMAGE_MODELS if images else MODELS
+    return IMAGE_MODELS if images else TABLE_MODELS
 
 
 def _open_ends(pair: object) -> object:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from ..configs import IMAGE_MODELS, MODELS, ColumnSchema, ImageModelConfig, ModelConfig
+from ..configs import IMAGE_MODELS, TABLE_MODELS, ColumnSchema, ImageModelConfig, ModelConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +110,7 @@ def model_line(model: ModelConfig | ImageModelConfig, *, images: bool = False) -
         >>> model_line(PlanarConfig())
         'planar (layers 32)'
     """
-    known: Mapping[str, type] = IMAGE_MODELS if images else MODELS
+    known: Mapping[str, type] = IMAGE_MODELS if images else TABLE_MODELS
     name = next(name for name, kind in known.items() if kind is type(model))
     return f"{name} ({', '.join(f'{field} {value}' for field, value in model_fields(model))})"
 

@@ -20,8 +20,10 @@ from .images import (
     PixelNSFConfig,
     model_name,
 )
+from .mixed import MixedConfig
 from .models import (
     MODELS,
+    TABLE_MODELS,
     GlowConfig,
     IAFConfig,
     MADEConfig,
@@ -35,13 +37,15 @@ from .models import (
     RealNVPConfig,
     SylvesterConfig,
 )
-from .schema import ColumnSchema, TableSchema
+from .schema import KINDS, ColumnSchema, TableSchema
 from .training import TrainConfig
 
 __all__ = [
     "IMAGE_MODELS",
+    "KINDS",
     "MODELS",
     "SMALL",
+    "TABLE_MODELS",
     "AugmentedConfig",
     "ColumnSchema",
     "DataConfig",
@@ -56,6 +60,7 @@ __all__ = [
     "ImageSchema",
     "MADEConfig",
     "MAFConfig",
+    "MixedConfig",
     "ModelConfig",
     "NICEConfig",
     "NSFConfig",

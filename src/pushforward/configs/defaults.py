@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from .continuous import FFJORDConfig, FlowMatchingConfig, ImageFlowMatchingConfig
 from .images import ImageGlowConfig, ImageModelConfig
+from .mixed import MixedConfig
 from .models import ModelConfig, NSFConfig
 from .training import TrainConfig
 
 
-def default_model(rows: int, columns: int) -> ModelConfig:
+def default_model(rows: int, columns: int, *, mixed: bool = False) -> ModelConfig:
     """Return the model for a table: an autoregressive neural spline flow, narrower where rows are few.
+
+    For columns of other kinds than numbers it is an autoregressive distribution of column factors.
 
     Args:
         rows: Training rows.
         columns: Columns of the table, those conditioned on among them; a masked layer with fewer units than these
             could not let every column see all before it.
+        mixed: Whether some columns have labels, gaps or atoms.
 
     Example:
         >>> default_model(50_000, 8).hidden
@@ -22,6 +26,8 @@ def default_model(rows: int, columns: int) -> ModelConfig:
     """
     width = 32 if rows < 1_000 else 64 if rows < 10_000 else 128
     width = max(width, columns)
+    if mixed:
+        return MixedConfig(hidden=(2 * width, 2 * width))
     return NSFConfig(bins=16, hidden=(width, width, width))
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from .base import Model
 from .continuous import ImageFlowMatchingConfig
 from .models import (
-    MODELS,
+    TABLE_MODELS,
     IAFConfig,
     MAFConfig,
     ModelConfig,
@@ -222,7 +222,7 @@ IMAGE_MODELS: dict[str, type[ImageModelConfig]] = {
 def model_name(config: ModelConfig | ImageModelConfig | type[ModelConfig] | type[ImageModelConfig]) -> str:
     """Return the name that a configuration, or its class, has in a saved flow.
 
-    It is the one in ``MODELS``, also where ``IMAGE_MODELS`` calls it another; of a model for images alone it begins
+    It is the one in ``TABLE_MODELS``, also where ``IMAGE_MODELS`` calls it another; of a model for images alone it begins
     with ``image-``.
 
     Example:
@@ -231,5 +231,5 @@ def model_name(config: ModelConfig | ImageModelConfig | type[ModelConfig] | type
     """
     kind: type = config if isinstance(config, type) else type(config)
     names: dict[type, str] = {cls: f"image-{name}" for name, cls in IMAGE_MODELS.items()}
-    names |= {cls: name for name, cls in MODELS.items()}
+    names |= {cls: name for name, cls in TABLE_MODELS.items()}
     return names[kind]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .base import Hidden, Model
 from .continuous import AugmentedConfig, FFJORDConfig, FlowMatchingConfig, RNODEConfig
+from .mixed import MixedConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,7 @@ ModelConfig = (
     | RNODEConfig
     | AugmentedConfig
     | FlowMatchingConfig
+    | MixedConfig
 )
 
 MODELS: dict[str, type[ModelConfig]] = {
@@ -149,3 +151,7 @@ MODELS: dict[str, type[ModelConfig]] = {
     "augmented-ffjord": AugmentedConfig,
     "flow-matching": FlowMatchingConfig,
 }
+"""Models of vectors."""
+
+TABLE_MODELS: dict[str, type[ModelConfig]] = {**MODELS, "mixed": MixedConfig}
+"""Models of tables: those of vectors, and the one that also takes columns of other kinds."""

@@ -5,26 +5,42 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
+
+KINDS = ("number", "category", "boolean", "date", "datetime", "time", "duration")
+"""What the values of a column may be. Dates are days, times and durations seconds, datetimes seconds since 1970."""
+
+TEMPORAL = KINDS[3:]
+TRUTHS = ("false", "true")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnSchema:
-    """One numeric column.
+    """One column.
 
     Attributes:
         name: The column's name in the table.
         low: Lower end of the support, in the column's units; None: unbounded below.
         high: Upper end of the support; None: unbounded above.
         periodic: The support is a circle, ``[low, high)`` with its ends joined; needs both ends.
-        step: Spacing of the values of a discrete column (1 for integers), which is dequantised: a value ``x``
-            stands for the cell ``[x, x + step)``. None: the column is continuous.
+        step: Spacing of the values of a discrete column (1 for integers): a value ``x`` stands for the cell
+            ``[x, x + step)``. None: the column is continuous.
+        kind: One of ``KINDS``. A category or boolean is seen by a flow as the place of its label in ``categories``,
+            counted from 0; all else is a number.
+        categories: The labels that a category may have, in order.
+        missing: Whether gaps are values, with a probability. A flow sees a gap as NaN.
+        atoms: Values of a continuous column that have a probability of their own, such as 0 where many rows are 0.
+        tails: Whether heavy tails are drawn in; None: as is found in the data.
+        timezone: That of the datetimes; None: they have none.
 
     Raises:
-        ValueError: Bounds not finite or not in order, a circle without both ends, a step that is not positive.
+        ValueError: Bounds not finite or not in order, a circle without both ends, a step that is not positive, an
+            unknown kind, or fields that do not go together.
 
     Example:
         >>> ColumnSchema(name="angle", low=0.0, high=360.0, periodic=True).bounded
+        True
+        >>> ColumnSchema(name="colour", kind="category", categories=("blue", "red")).labelled
         True
     """
 
@@ -33,21 +49,59 @@ class ColumnSchema:
     high: float | None = None
     periodic: bool = False
     step: float | None = None
+    kind: str = "number"
+    categories: tuple[str, ...] = ()
+    missing: bool = False
+    atoms: tuple[float, ...] = ()
+    tails: bool | None = None
+    timezone: str | None = None
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for label, value in (("low", self.low), ("high", self.high)):
             if value is not None and not math.isfinite(value):
-                raise ValueError(f"column {self.name!r}: {label} must be finite, got {value}")
+                self._refuse(f"{label} must be finite, got {value}")
         if self.low is not None and self.high is not None and not self.low < self.high:
-            raise ValueError(f"column {self.name!r}: low must be below high, got {self.low} and {self.high}")
+            self._refuse(f"low must be below high, got {self.low} and {self.high}")
         if self.periodic and (self.low is None or self.high is None):
-            raise ValueError(f"column {self.name!r}: a periodic column needs low and high")
+            self._refuse("a periodic column needs low and high")
         if self.step is not None and not (self.step > 0 and math.isfinite(self.step)):
-            raise ValueError(f"column {self.name!r}: step must be positive and finite, got {self.step}")
+            self._refuse(f"step must be positive and finite, got {self.step}")
         if self.step is not None and self.periodic:
-            raise ValueError(f"column {self.name!r}: a periodic column cannot be discrete")
+            self._refuse("a periodic column cannot be discrete")
+        if self.kind not in KINDS:
+            self._refuse(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.timezone is not None and self.kind != "datetime":
+            self._refuse(f"only datetimes have a timezone, and kind is {self.kind!r}")
+        self._check_labels()
+        self._check_atoms()
+
+    def _check_labels(self) -> None:
+        if not self.labelled:
+            if self.categories:
+                self._refuse(f"only a category has categories, and kind is {self.kind!r}")
+            return
+        numeric = [name for name in ("low", "high", "step", "tails") if getattr(self, name) is not None]
+        numeric += ["periodic"] * self.periodic + ["atoms"] * bool(self.atoms)
+        if numeric:
+            self._refuse(f"a {self.kind} has no {numeric[0]}")
+        if self.kind == "boolean" and self.categories not in ((), TRUTHS):
+            self._refuse(f"a boolean has the categories {TRUTHS}, got {self.categories}")
+        if self.kind == "category" and not self.categories:
+            self._refuse("a category needs categories, the labels that it may have")
+        doubles = [label for label, times in Counter(self.categories).items() if times > 1]
+        if doubles:
+            self._refuse(f"categories: each label may stand once, got {doubles[0]!r} twice")
+
+    def _check_atoms(self) -> None:
+        if self.atoms and (self.step is not None or self.periodic):
+            self._refuse("atoms are for a continuous column that is no circle")
+        if not all(map(math.isfinite, self.atoms)) or len(set(self.atoms)) < len(self.atoms):
+            self._refuse(f"atoms must be finite and differ, got {self.atoms}")
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise ValueError(f"column {self.name!r}: {problem}")
 
     @property
     def bounded(self) -> bool:
@@ -58,6 +112,21 @@ class ColumnSchema:
     def integer(self) -> bool:
         """Whether the values are whole numbers."""
         return self.step is not None and self.step == round(self.step)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the values are labels: categories or truth values."""
+        return self.kind in ("category", "boolean")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a category or boolean, in the order of their codes; none for a number."""
+        return TRUTHS if self.kind == "boolean" else self.categories
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the column is neither purely continuous nor a grid: it has labels, gaps or atoms."""
+        return self.labelled or self.missing or bool(self.atoms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +161,11 @@ class TableSchema:
         return tuple(c.name for c in self.context)
 
     @property
+    def mixed(self) -> bool:
+        """Whether some column has labels, gaps or atoms, so that the density is no bijection's."""
+        return any(c.mixed for c in (*self.columns, *self.context))
+
+    @property
     def dequantised(self) -> tuple[str, ...]:
-        """Names of the modelled columns that are discrete."""
+        """Names of the modelled columns whose values lie on a grid."""
         return tuple(c.name for c in self.columns if c.step is not None)

@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Finite numbers of one column.
+    """Finite numbers of one column, and NaN for its gaps.
 
     Attributes:
         numbers: The values, (rows,).
@@ -53,14 +53,14 @@ class Values:
     rounding: float
 
 
-def read_column(series: pl.Series, place: Place) -> Values:
+def read_column(series: pl.Series, place: Place, *, gaps: bool = False) -> Values:
     """The values of a column, checked.
 
-    Text is taken where all of it reads as numbers: in a text table so is any column, until a chunk of it says
+    Gaps become NaN where they are allowed. Text is taken where all of it reads as numbers: in a text table so is any column, until a chunk of it says
     more.
 
     Raises:
-        DataError: Other text, dates, lists; missing or infinite values; integers beyond 2**53.
+        DataError: Other text, dates, lists; infinite values, and missing ones unless allowed; integers beyond 2**53.
     """
     series = series.alias("")  # methods of polars read a name such as "^a$" as a pattern; the place has it
     dtype = series.dtype
@@ -73,8 +73,8 @@ def read_column(series: pl.Series, place: Place) -> Values:
     elif not (dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Null)):
         raise place.error(f"holds {dtype}, not numbers", None, "Leave it out with --drop.")
     numbers = series.cast(pl.Float64).to_numpy()  # nulls become NaN
-    if not np.isfinite(numbers).all():
-        raise _not_finite(numbers, place)
+    if not np.isfinite(numbers).all() and not (gaps and not np.isinf(numbers).any()):
+        raise _not_finite(numbers, place, gaps)
     if dtype.is_integer():
         vast = np.abs(numbers) >= WHOLE_LIMIT
         if vast.any():
@@ -87,11 +87,11 @@ def read_column(series: pl.Series, place: Place) -> Values:
     return Values(numbers, _EPSILON_SINGLE if dtype == pl.Float32 else _EPSILON)
 
 
-def _not_finite(numbers: NDArray[np.float64], place: Place) -> DataError:
+def _not_finite(numbers: NDArray[np.float64], place: Place, gaps: bool) -> DataError:
     """The error about the first missing value or, where there is none, the first infinite one."""
     missing = np.isnan(numbers)
     count = int(missing.sum())
-    if count:
+    if count and not (gaps and np.isinf(numbers).any()):
         rows = f"rows {place.first_row} to {place.first_row + len(numbers) - 1}"
         number = "the only one" if count == 1 else f"the first of {count}"
         return place.error(

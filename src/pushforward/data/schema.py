@@ -1,8 +1,9 @@
-"""What a table's columns are, and the checked matrix that a flow takes."""
+"""What a table's columns are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,16 @@ from numpy.typing import NDArray
 from ..configs.schema import ColumnSchema, TableSchema
 from ..errors import DataError
 from .columns import WHOLE_LIMIT, Place, Values, on_grid, read_column
-from .names import check_names, listed, suggestion
+from .kinds import as_time, kind_of, labels_of, read_kind
+from .matrix import check_height
+from .names import listed, suggestion
 
 _DECIMALS = range(7)
-# A matrix is filled by columns that share the lines of a processor's cache, and by rows that stay there meanwhile.
-_LINE, _BLOCK = 8, 8192
+_CLOCK = (86400.0, 3600.0, 60.0, 1.0)
+_ATOM_SHARE = 0.05
+_EDGE_SHARE, _EDGE_ROWS = 0.01, 10
+_ORDINAL = 32
+_MOST_LABELS, _FEW_LABELS = 1000, 20
 
 Ends = tuple[float | None, float | None]
 
@@ -28,6 +34,7 @@ def infer_schema(
     exclude: Sequence[str] = (),
     bounds: Mapping[str, Ends] | None = None,
     periodic: Mapping[str, tuple[float, float]] | None = None,
+    mixed: bool | None = None,
     source: str | Path | None = None,
 ) -> TableSchema:
     """Finds out which columns are continuous and which are discrete, and how finely.
@@ -40,9 +47,12 @@ def infer_schema(
     - a column has step ``10**-k``, for the smallest k from 0 to 6 whose multiples hold all values to rounding,
       if at least half of the rows share their value with another row (a measurement written with six digits
       but hardly ever repeated is continuous);
-    - any other column is continuous, and so is a periodic one.
+    - any other column of numbers is continuous, and so is a periodic one; a value that fills 5 % of the rows is
+      an atom, with a probability of its own.
 
-    Columns conditioned on have no density, hence no step.
+    Text is a number or a date where all of it reads as such, else a category; truth values are categories too.
+    Dates and times are numbers of days or seconds. Gaps (nulls and NaN) have a probability in the columns that
+    have any. Columns conditioned on have no density, hence no step.
 
     Args:
         frame: The table.
@@ -52,6 +62,9 @@ def infer_schema(
             strictly between them. For a discrete column they bound the values, ends included, and are kept as
             declared: the support of the dequantised column is ``[low, high + step)``.
         periodic: Ends of a circle, for angles and times of day: values lie in ``[low, high)``.
+        mixed: Whether the model takes columns of other kinds than numbers: None, all kinds, as they are found;
+            True, also where there are none, and discrete columns get the ends that they show; False, numbers
+            without gaps alone.
         source: Where the table comes from, for messages.
 
     Returns:
@@ -91,137 +104,143 @@ def infer_schema(
             source=source,
             remedy="Name it; or, if it numbers the rows, write the table without it (index=False in pandas).",
         )
-    _check_height(frame, source)
-    columns = []
-    for name in modelled:
-        values = read_column(frame[name], Place(source, name))
-        low, high = periodic.get(name) or bounds.get(name, (None, None))
-        step = None if name in periodic else _step(values)
-        columns.append((name, low, high, name in periodic, step))
-    for name in condition:
-        read_column(frame[name], Place(source, name))
+    check_height(frame, source)
+    declared = _Declared(bounds, periodic)
+    columns = [_infer(frame[name], Place(source, name), declared, mixed) for name in modelled]
+    context = [_infer_given(frame[name], Place(source, name), mixed) for name in condition]
     try:
-        return TableSchema(
-            columns=tuple(
-                ColumnSchema(name=name, low=low, high=high, periodic=circle, step=step)
-                for name, low, high, circle, step in columns
-            ),
-            context=tuple(ColumnSchema(name=name) for name in condition),
-        )
+        schema = TableSchema(columns=tuple(columns), context=tuple(context))
     except ValueError as error:
         raise DataError(str(error), source=source) from error
+    if mixed is False or (mixed is None and not schema.mixed):
+        return schema
+    return replace(schema, columns=tuple(_with_edges(c, frame[c.name], source) for c in columns))
 
 
-def to_matrix(
-    frame: pl.DataFrame,
-    columns: Sequence[ColumnSchema],
-    *,
-    source: str | Path | None = None,
-    first_row: int = 1,
-    check_support: bool = False,
-) -> NDArray[np.float64]:
-    """The values of the columns as float64, once they are known to be what the schema says.
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    bounds: Mapping[str, Ends]
+    periodic: Mapping[str, tuple[float, float]]
 
-    Booleans become 0 and 1. Values of discrete columns are returned as the float64 nearest to the multiple of
-    the step that they stand for, so that a decimal stored in 32 bits and one read from text are the same.
 
-    Args:
-        frame: A table or a chunk of one, with these columns and perhaps more.
-        columns: The columns to take, in this order.
-        source: Where the table comes from, for messages.
-        first_row: Number of the frame's first row in the file, counted from 1, for messages.
-        check_support: Whether a value outside a declared support is an error, as it is when fitting (strictly
-            between the bounds for a continuous column, ends included for a discrete one). When scoring it need
-            not be: the density there is zero. Values off their circle are refused always.
+def _infer(series: pl.Series, place: Place, declared: _Declared, mixed: bool | None) -> ColumnSchema:
+    """What a modelled column is."""
+    name, low, high = place.column, *declared.bounds.get(place.column, (None, None))
+    found = _kind(series, place, mixed)
+    if found.labelled:
+        if name in declared.bounds or name in declared.periodic:
+            raise place.error("labels have no ends", None, "Leave out --bounds or --periodic for it.")
+        return found
+    if name in declared.periodic:
+        low, high = declared.periodic[name]
+        read_kind(series, found, place)
+        return _made(place, found, low=low, high=high, periodic=True)
+    values = read_kind(series, found, place)
+    there = Values(values.numbers[~np.isnan(values.numbers)], values.rounding)
+    step = _step(there) if found.kind != "datetime" else _clock_step(there)
+    atoms = () if mixed is False or step is not None else _atoms(there.numbers, low, high)
+    return _made(place, found, low=low, high=high, step=step, atoms=atoms)
 
-    Returns:
-        The matrix, (rows, columns).
+
+def _made(place: Place, found: ColumnSchema, **fields: object) -> ColumnSchema:
+    try:
+        return replace(found, **fields)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise DataError(str(error), source=place.source) from error
+
+
+def _infer_given(series: pl.Series, place: Place, mixed: bool | None) -> ColumnSchema:
+    """What a column conditioned on is: it has no density, hence no step and no atoms; truth values are 0 and 1."""
+    if series.dtype == pl.Boolean and not series.null_count():
+        return ColumnSchema(name=place.column)
+    found = _kind(series, place, mixed)
+    read_kind(series, found, place)
+    return found
+
+
+def _kind(series: pl.Series, place: Place, mixed: bool | None) -> ColumnSchema:
+    """What kind of values a column has, and whether it has gaps."""
+    name, series = place.column, series.alias("")
+    if mixed is False:
+        return _plain_kind(series, name)
+    if series.dtype.is_float():
+        series = series.fill_nan(None)
+    missing = series.null_count() > 0
+    if missing and series.null_count() == len(series):
+        raise place.error("holds no value at all", None, "Leave it out with --drop.")
+    if isinstance(series.dtype, pl.Boolean):
+        return ColumnSchema(name=name, kind="boolean", missing=missing)
+    if series.dtype.is_temporal():
+        kind, zone = kind_of(series.dtype)
+        return ColumnSchema(name=name, kind=kind, timezone=zone, missing=missing)
+    if not isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+        return ColumnSchema(name=name, missing=missing)
+    texts = series.cast(pl.String).str.strip_chars()
+    numbers = texts.cast(pl.Float64, strict=False)
+    numeric = int(numbers.count())
+    if numeric == texts.count():
+        return ColumnSchema(name=name, missing=missing)
+    times = as_time(texts)
+    if times is not None:
+        kind, zone = kind_of(times.dtype)
+        return ColumnSchema(name=name, kind=kind, timezone=zone, missing=missing)
+    if 2 * numeric > texts.count():
+        read_column(series, place, gaps=True)  # refuses the first text among numbers
+    return ColumnSchema(name=name, kind="category", categories=_labels(series, place), missing=missing)
+
+
+def _plain_kind(series: pl.Series, name: str) -> ColumnSchema:
+    """What kind of numbers a column has, for models of numbers alone; what is none is refused when it is read."""
+    if series.dtype.is_temporal():
+        kind, zone = kind_of(series.dtype)
+        return ColumnSchema(name=name, kind=kind, timezone=zone)
+    return ColumnSchema(name=name)
+
+
+def _labels(series: pl.Series, place: Place) -> tuple[str, ...]:
+    """The labels of a column of text, sorted.
 
     Raises:
-        DataError: No rows; an absent column; one with missing or infinite values, text, dates, lists, or
-            integers that a float64 cannot hold; a value of a discrete column off its grid; a value off its
-            circle or support.
-
-    Example:
-        >>> frame = pl.DataFrame({"a": [1, 2], "b": [0.5, 0.25]})
-        >>> to_matrix(frame, [ColumnSchema(name="b"), ColumnSchema(name="a", step=1.0)])
-        array([[0.5 , 1.  ],
-               [0.25, 2.  ]])
-        >>> to_matrix(pl.DataFrame({"a": [1, None]}), [ColumnSchema(name="a")], source="t.csv", first_row=51)
-        Traceback (most recent call last):
-        pushforward.errors.DataError: t.csv, row 52, column 'a': missing value, the only one in rows 51 to 52.
-        ...
+        DataError: So many that they rather name the rows.
     """
-    check_names(frame.columns, [column.name for column in columns], source=source)
-    _check_height(frame, source)
-    matrix = np.empty((frame.height, len(columns)))
-    for first in range(0, len(columns), _LINE):
-        read = [
-            _read_checked(frame[column.name], column, Place(source, column.name, first_row), check_support)
-            for column in columns[first : first + _LINE]
-        ]
-        for start in range(0, frame.height, _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            for j, numbers in enumerate(read, first):
-                matrix[rows, j] = numbers[rows]
-    return matrix
+    labels = labels_of(series).drop_nulls()
+    distinct = labels.unique().sort().to_list()
+    if len(distinct) > _FEW_LABELS and (len(distinct) > _MOST_LABELS or 2 * len(distinct) > len(labels)):
+        raise place.error(
+            f"holds {len(distinct):,} different texts in {len(labels):,} rows, such as {distinct[0][:40]!r}: names of rows, "
+            "not labels",
+            None,
+            "Leave it out with --drop.",
+        )
+    return tuple(distinct)
 
 
-def _read_checked(
-    series: pl.Series, column: ColumnSchema, place: Place, check_support: bool
-) -> NDArray[np.float64]:
-    values = read_column(series, place)
-    numbers = values.numbers if column.step is None else _snapped(values, column.step, place)
-    _check_support(numbers, column, place, check_bounds=check_support)
-    return numbers
+def _atoms(numbers: NDArray[np.float64], low: float | None, high: float | None) -> tuple[float, ...]:
+    """Values that fill a good part of the rows of a continuous column, within its support."""
+    values, counts = np.unique(numbers, return_counts=True)
+    enough = counts >= max(2, _ATOM_SHARE * len(numbers))
+    if low is not None:
+        enough &= values >= low
+    if high is not None:
+        enough &= values <= high
+    return tuple(float(v) for v in values[enough])
 
 
-def check_fittable(
-    matrix: NDArray[np.float64],
-    columns: Sequence[ColumnSchema],
-    *,
-    source: str | Path | None = None,
-    minimum_rows: int = 2,
-) -> None:
-    """Checks that there is a density to learn: enough rows, and no column with one value only.
+def _with_edges(column: ColumnSchema, series: pl.Series, source: str | Path | None) -> ColumnSchema:
+    """A discrete column with the ends that its values show.
 
-    Args:
-        matrix: Values, (rows, columns), as of `to_matrix`.
-        columns: The schemas of its columns.
-        source: Where the table comes from, for messages.
-        minimum_rows: The fewest rows that will do.
-
-    Raises:
-        DataError: Fewer rows, or a constant column.
-
-    Example:
-        >>> check_fittable(np.array([[1.0, 2.0], [1.0, 3.0]]), [ColumnSchema(name="a"), ColumnSchema(name="b")])
-        Traceback (most recent call last):
-        pushforward.errors.DataError: column 'a': all 2 values are 1.0, so it has no density. Drop it with
-        --drop a.
+    At a hard edge many rows hold the last value: 10, and a hundredth of all. Counts from 0 or 1 end there; grades, of
+    at most 32 levels, may end on both sides.
     """
-    rows = len(matrix)
-    if rows < minimum_rows:
-        raise DataError(
-            f"{rows} {'row' if rows == 1 else 'rows'}, but at least {minimum_rows} are needed",
-            source=source,
-            remedy="Give more rows.",
-        )
-    constant = np.flatnonzero((matrix == matrix[:1]).all(axis=0)).tolist()
-    if constant:
-        names = [columns[j].name for j in constant]
-        others = f"; neither have {listed(names[1:])}" if len(names) > 1 else ""
-        raise DataError(
-            f"all {rows} values are {float(matrix[0, constant[0]])!r}, so it has no density{others}",
-            source=source,
-            column=names[0],
-            remedy=f"Drop it with --drop {','.join(names)}.",
-        )
-
-
-def _check_height(frame: pl.DataFrame, source: str | Path | None) -> None:
-    if frame.height == 0:
-        raise DataError("no rows", source=source, remedy="Give a table with rows.")
+    if column.step is None or column.bounded or column.kind != "number":
+        return column
+    numbers = read_kind(series, column, Place(source, column.name)).numbers
+    values, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
+    enough = max(_EDGE_ROWS, _EDGE_SHARE * int(counts.sum()))
+    ordinal = len(values) <= _ORDINAL
+    low = float(values[0]) if counts[0] >= enough and (ordinal or values[0] in (0.0, 1.0)) else None
+    high = float(values[-1]) if counts[-1] >= enough and ordinal and len(values) > 1 else None
+    return replace(column, low=low, high=high)
 
 
 def _check_roles(
@@ -261,6 +280,11 @@ def _check_roles(
             taken[name] = role
 
 
+def _clock_step(values: Values) -> float | None:
+    """The longest of day, hour, minute and second whose multiples all moments are, or None."""
+    return next((step for step in _CLOCK if on_grid(values, step)[1].all()), None)
+
+
 def _step(values: Values) -> float | None:
     """Spacing of the grid that a column lives on, or None if it is continuous."""
     numbers = values.numbers
@@ -277,41 +301,3 @@ def _step(values: Values) -> float | None:
         if on_grid(values, step)[1].all():
             return step
     return None
-
-
-def _snapped(values: Values, step: float, place: Place) -> NDArray[np.float64]:
-    nearest, fits = on_grid(values, step)
-    if not fits.all():
-        row = int(np.argmin(fits))
-        unit = "a whole number" if step == 1 else f"a multiple of {step!r}"
-        raise place.error(
-            f"{float(values.numbers[row])!r} is not {unit}, as the column's values were when the flow was fitted",
-            row,
-            "Round the column, or fit again on data like these.",
-        )
-    return nearest
-
-
-def _check_support(
-    numbers: NDArray[np.float64], column: ColumnSchema, place: Place, *, check_bounds: bool
-) -> None:
-    low = -np.inf if column.low is None else column.low
-    high = np.inf if column.high is None else column.high
-    if column.periodic:
-        bad = (numbers < low) | (numbers >= high)
-        where, remedy = f"off its circle [{low}, {high})", f"Bring it there, modulo {high - low!r}."
-    elif not check_bounds:
-        return
-    elif column.step is not None:
-        bad = (numbers < low) | (numbers > high)
-        where, remedy = (
-            f"outside the declared bounds {low} and {high}",
-            "Widen the bound, or leave the row out.",
-        )
-    else:
-        bad = (numbers <= low) | (numbers >= high)
-        where = f"not strictly between the declared bounds {low} and {high}"
-        remedy = "Widen the bound, or leave the row out: a bounded column cannot lie on its bound."
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise place.error(f"{float(numbers[row])!r} is {where}", row, remedy)

@@ -7,6 +7,7 @@ from .flow import Estimate, Flow
 from .glow import glow
 from .image import image_flow, multi_scale
 from .maf import iaf, made, maf
+from .mixed import Filled, MixedFlow, mixed_flow
 from .nice import nice
 from .preprocess import Preprocess
 from .realnvp import realnvp
@@ -19,7 +20,9 @@ from .variants import with_solver, with_transform
 __all__ = [
     "SCORE_SAMPLES",
     "Estimate",
+    "Filled",
     "Flow",
+    "MixedFlow",
     "Preprocess",
     "bits_per_dim",
     "build_flow",
@@ -32,6 +35,7 @@ __all__ = [
     "image_flow",
     "made",
     "maf",
+    "mixed_flow",
     "multi_scale",
     "nice",
     "nsf",

@@ -92,10 +92,10 @@ class Flow(nn.Module):
                 f"got {augment.latent_shape}"
             )
         entered = transform.event_shape if augment is None else augment.event_shape
-        if preprocess is not None and preprocess.transform.latent_shape != entered:
+        if preprocess is not None and preprocess.latent_shape != entered:
             raise ValueError(
                 f"preprocess must give the shape that {'the transform' if augment is None else 'augment'} takes, "
-                f"{entered}, got {preprocess.transform.latent_shape}"
+                f"{entered}, got {preprocess.latent_shape}"
             )
         if surjection is not None and preprocess is None:
             raise ValueError(
@@ -107,7 +107,7 @@ class Flow(nn.Module):
         self.transform, self.base = transform, base
         self.preprocess, self.context_preprocess = preprocess, context_preprocess
         self.embedding, self.surjection, self.augment = embedding, surjection, augment
-        self.event_shape = entered if preprocess is None else preprocess.transform.event_shape
+        self.event_shape = entered if preprocess is None else preprocess.event_shape
         taken = shapes.pop() if shapes else None
         self._context_dims = 0 if taken is None else len(taken)
         self.context_shape = _outer_context_shape(taken, context_preprocess, embedding, context_shape)
@@ -397,7 +397,9 @@ class Flow(nn.Module):
             check_event(self, "context", context, self.context_shape)
             context, log_abs_det = self.context_preprocess(context, like)
             # Nothing has a density given what cannot be.
-            impossible = log_abs_det.isneginf().reshape(*log_abs_det.shape, *(1,) * len(self.context_shape))
+            impossible = log_abs_det.isneginf().reshape(
+                *log_abs_det.shape, *(1,) * (context.ndim - log_abs_det.ndim)
+            )
             context = context.masked_fill(impossible, torch.nan)
         else:
             check_context(self, context, like.dtype, "that of the flow")
@@ -419,12 +421,12 @@ def _outer_context_shape(
     taken: Shape | None, preprocess: Preprocess | None, embedding: nn.Module | None, given: Shape | None
 ) -> Shape | None:
     """Return the shape of a context as the user gives it, from what the model takes and what comes before it."""
-    if embedding is None and preprocess is not None and preprocess.transform.latent_shape != taken:
+    if embedding is None and preprocess is not None and preprocess.latent_shape != taken:
         raise ValueError(
             f"context_preprocess must give the context shape that transform and base take, {taken}, "
-            f"got {preprocess.transform.latent_shape}"
+            f"got {preprocess.latent_shape}"
         )
-    known = taken if preprocess is None else preprocess.transform.event_shape
+    known = taken if preprocess is None else preprocess.event_shape
     if embedding is not None and preprocess is None:
         if given is None:
             raise ValueError("context_shape is needed for an embedding without context_preprocess, got None")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ..transforms import Chain, CompressTails, Transform
+from ..configs import ColumnSchema
+from ..networks.shapes import Shape
+from ..transforms import Chain, CompressTails, Standardise, Support, Transform
 
 
 class Preprocess(nn.Module):
@@ -28,6 +30,20 @@ class Preprocess(nn.Module):
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         self.transform = transform.to(device="cpu", dtype=torch.float64)
+
+    @property
+    def event_shape(self) -> Shape:
+        """Shape of one point in the units of the data."""
+        return self.transform.event_shape
+
+    @property
+    def latent_shape(self) -> Shape:
+        """Shape of one point in the model's units."""
+        return self.transform.latent_shape
+
+    def initialize(self, x: Tensor) -> None:
+        """Fit the map to points ``(n, *event_shape)``, float64."""
+        self.transform.initialize(x)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         return self
@@ -66,3 +82,24 @@ def _map(part: Transform, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
 def _both_ways(part: Transform, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
     result: tuple[Tensor, Tensor] = part.inverse(x) if inverse else part.forward(x)
     return result
+
+
+def column_preprocess(columns: Sequence[ColumnSchema]) -> Preprocess:
+    """Return the map of numeric columns, still to be fitted: supports, heavy tails, and location and scale.
+
+    A discrete value stands for the cell above it, so its support ends one step above the highest value.
+
+    Example:
+        >>> column_preprocess([ColumnSchema(name="a", low=0.0)]).event_shape
+        (1,)
+    """
+    angles = [i for i, c in enumerate(columns) if c.periodic]
+    light = [i for i, c in enumerate(columns) if c.tails is False]
+    heavy = [i for i, c in enumerate(columns) if c.tails]
+    compress = CompressTails(len(columns), keep=[*angles, *light], always=heavy)
+    standardise = Standardise(len(columns), keep=angles)
+    if not any(c.bounded for c in columns):
+        return Preprocess(Chain([compress, standardise]))
+    high = [None if c.high is None else c.high + (c.step or 0.0) for c in columns]
+    support = Support([c.low for c in columns], high, [c.periodic for c in columns])
+    return Preprocess(Chain([support, compress, standardise]))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..configs import ColumnSchema, ModelConfig, TableSchema
+from ..configs import MixedConfig, ModelConfig, TableSchema, model_name
 from ..surjections import Dequantise
-from ..transforms import Chain, CompressTails, Standardise, Support
 from .build import build_flow
 from .flow import Flow
-from .preprocess import Preprocess
+from .mixed import mixed_flow
+from .preprocess import column_preprocess
 
 
 def table_flow(model: ModelConfig, schema: TableSchema) -> Flow:
@@ -34,26 +32,24 @@ def table_flow(model: ModelConfig, schema: TableSchema) -> Flow:
         >>> table_flow(NSFConfig(layers=1, hidden=(8,)), schema).event_shape
         (2,)
     """
+    if isinstance(model, MixedConfig):
+        return mixed_flow(model, schema)
     columns, context = schema.columns, schema.context
+    for column in (*columns, *context):
+        if column.mixed:
+            held = column.kind if column.labelled else "gaps" if column.missing else "point masses"
+            raise ValueError(
+                f"{model_name(model)} takes numbers alone, and column {column.name!r} has {held}; "
+                "the model mixed takes it"
+            )
     periodic = [i for i, c in enumerate(columns) if c.periodic]
     inner = build_flow(model, len(columns), len(context), periodic)
     steps = [c.step or 0.0 for c in columns]
     return Flow(
         inner.transform,
         inner.base,
-        preprocess=_preprocess(columns),
-        context_preprocess=_preprocess(context) if context else None,
+        preprocess=column_preprocess(columns),
+        context_preprocess=column_preprocess(context) if context else None,
         surjection=Dequantise(steps) if any(steps) else None,
         augment=inner.augment,
     )
-
-
-def _preprocess(columns: Sequence[ColumnSchema]) -> Preprocess:
-    angles = [i for i, c in enumerate(columns) if c.periodic]
-    compress, standardise = CompressTails(len(columns), keep=angles), Standardise(len(columns), keep=angles)
-    if not any(c.bounded for c in columns):
-        return Preprocess(Chain([compress, standardise]))
-    # A discrete value stands for the cell above it, so its support ends one step above the highest value.
-    high = [None if c.high is None else c.high + (c.step or 0.0) for c in columns]
-    support = Support([c.low for c in columns], high, [c.periodic for c in columns])
-    return Preprocess(Chain([support, compress, standardise]))

@@ -1,7 +1,8 @@
 """Conditioners: networks that give the parameters of transforms."""
 
 from .fields import ConcatSquashField, Guided, PerceptronField, VectorField
-from .masked import MaskedLinear, MaskedMLP
+from .growing import Growing
+from .masked import MaskedLinear, MaskedMLP, MaskedPerceptron
 from .mlp import ACTIVATIONS, MLP
 from .patches import CausalPatchMLP, PatchMLP, PictureEmbedding, ResidualConvNet
 from .periodic import CircularFeatures
@@ -15,9 +16,11 @@ __all__ = [
     "CircularFeatures",
     "ConcatSquashField",
     "Enlarge",
+    "Growing",
     "Guided",
     "MaskedLinear",
     "MaskedMLP",
+    "MaskedPerceptron",
     "ParameterSource",
     "PatchMLP",
     "PerceptronField",

@@ -181,8 +181,8 @@ def fit_preprocess(flow: Flow, points: Points, generator: torch.Generator) -> No
             x = points.x.double()
             if flow.surjection is not None:
                 x, _ = flow.surjection.encode(x, generator=generator)
-            flow.preprocess.transform.initialize(x)
+            flow.preprocess.initialize(x)
         if flow.context_preprocess is not None and points.context is not None:
-            flow.context_preprocess.transform.initialize(points.context.double())
+            flow.context_preprocess.initialize(points.context.double())
         some = preprocess(flow, points.spread(few) if are_large(flow) else points, generator)[:few]
         flow.initialize(some.z, some.context)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..artifact import FittedFlow
 from ..configs import (
     DataConfig,
+    MixedConfig,
     ModelConfig,
     TableSchema,
     TrainConfig,
@@ -52,10 +53,13 @@ def split_table(
     data: DataConfig,
     *,
     seed: int,
+    model: ModelConfig | None = None,
+    schema: TableSchema | None = None,
     valid: pl.DataFrame | None = None,
     source: str | Path | None = None,
     valid_source: str | Path | None = None,
     fractions: tuple[float, float, float] = (1 - _VALID_SHARE - _TEST_SHARE, _VALID_SHARE, _TEST_SHARE),
+    minimum_rows: int = _FEWEST_ROWS,
 ) -> TableSplit:
     """Check a table and split its rows; rows of weight 0 are left out first.
 
@@ -63,29 +67,33 @@ def split_table(
         frame: The table.
         data: Roles and supports of its columns.
         seed: Seed of the split.
+        model: The model, where it is known: all but ``MixedConfig`` take numbers without gaps alone.
+        schema: What the columns are; found out by default.
         valid: Rows to validate on; then all rows of ``frame`` are for training and test.
         source: Where the table comes from, for messages.
         valid_source: The same for ``valid``.
         fractions: Shares of training, validation and test rows.
+        minimum_rows: The fewest rows that will do.
 
     Raises:
         DataError: A table that cannot be used as it is; the text says which file, row and column, and what to do.
     """
-    exclude = [*data.drop, *(name for name in (data.weights, data.group) if name is not None)]
-    schema = infer_schema(
-        frame,
-        condition=data.condition,
-        exclude=exclude,
-        bounds=data.bounds,
-        periodic=data.periodic,
-        source=source,
-    )
+    if schema is None:
+        schema = infer_schema(
+            frame,
+            condition=data.condition,
+            exclude=[*data.drop, *(name for name in (data.weights, data.group) if name is not None)],
+            bounds=data.bounds,
+            periodic=data.periodic,
+            mixed=None if model is None else isinstance(model, MixedConfig),
+            source=source,
+        )
     points = _points(frame, schema, data, source)
     groups = None if data.group is None else frame[data.group].alias("").rank("dense").to_numpy()
     if points.weights is not None and groups is not None:
         groups = groups[points.weights.numpy() > 0]
     points = _used(points)
-    check_fittable(points.x.numpy(), schema.columns, source=source, minimum_rows=_FEWEST_ROWS)
+    check_fittable(points.x.numpy(), schema.columns, source=source, minimum_rows=minimum_rows)
     if valid is not None:
         fractions = (fractions[0] + fractions[1], 0.0, fractions[2])
     train, own_valid, test = (
@@ -102,6 +110,7 @@ def fit(
     model: ModelConfig | None = None,
     training: TrainConfig | None = None,
     data: DataConfig | None = None,
+    schema: TableSchema | None = None,
     valid: pl.DataFrame | None = None,
     seed: int = 0,
     source: str | Path | None = None,
@@ -114,10 +123,11 @@ def fit(
     """Fit a density to a table.
 
     Args:
-        frame: The table; numeric columns without gaps.
+        frame: The table.
         model: The model; chosen from the size of the table by default.
         training: Settings of the training; chosen from the size of the table by default, with ``seed``.
         data: Roles and supports of the columns.
+        schema: What the columns are, instead of the roles and supports; found out by default.
         valid: Rows to choose the best epoch on; a tenth of ``frame`` by default.
         seed: Seed of the split and, by default, of the training.
         source: Where the table comes from, for messages and the record.
@@ -150,7 +160,14 @@ def fit(
     """
     checkpoints = checkpoints_in(checkpoint, resume=resume, on_note=on_note)
     split = split_table(
-        frame, data or DataConfig(), seed=seed, valid=valid, source=source, valid_source=valid_source
+        frame,
+        data or DataConfig(),
+        seed=seed,
+        model=model,
+        schema=schema,
+        valid=valid,
+        source=source,
+        valid_source=valid_source,
     )
     return fit_split(
         split,
@@ -209,7 +226,9 @@ def fit_split(
         'epochs'
     """
     rows = len(split.train)
-    model = model or default_model(rows, len(split.schema.columns) + len(split.schema.context))
+    model = model or default_model(
+        rows, len(split.schema.columns) + len(split.schema.context), mixed=split.schema.mixed
+    )
     training = training or default_training(rows, seed, model)
     if training.batch_size > rows:
         raise DataError(
@@ -218,8 +237,13 @@ def fit_split(
             remedy=f"Set the batch size to {rows} or less.",
         )
     given = split.train.context
-    notes = degeneracies(
-        split.train.x.numpy(), split.schema.columns, None if given is None else given.numpy()
+    # A mixed density gives gaps, labels and point masses probabilities, which do not grow without bound.
+    notes = (
+        []
+        if isinstance(model, MixedConfig)
+        else degeneracies(
+            split.train.x.numpy(), split.schema.columns, None if given is None else given.numpy()
+        )
     )
     for note in notes:
         tell(note, on_note, stacklevel=4)
