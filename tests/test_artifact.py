@@ -134,7 +134,7 @@ def test_the_checksum_can_be_made_right(blob: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "format 99.*reads up to 2.*later"),
+        ({"format": 99}, "format 99.*reads up to 3.*later"),
         ({"model": {"name": "nsf", "laayers": 3}}, "laayers"),
         ({"model": {"name": "os.system"}}, "os.system"),
         ({"model": {"name": "nsf", "layers": 2, "hidden": [4], "bins": 4}}, "does not fit"),

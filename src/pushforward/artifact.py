@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,8 @@ from .flows import Flow, image_flow, table_flow
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-FORMAT = 2  # 1 where the flow is that of a table, so that earlier versions read it
+FORMAT = 3
+_HELD_OUT = "held_out"  # beside the flow's own tensors, whose names begin with those of its parts
 # A flow is built before its tensors are loaded. Measured on all models, that takes at most 2.1 times their bytes; a
 # description that needs this many times as many, and more than the small change of a tiny flow, is a lie.
 _BUDGET_TIMES = 8
@@ -56,12 +57,15 @@ class FittedFlow:
         model: The configuration that it was built from.
         schema: The columns, in the order of the flow's elements; or the images.
         facts: How it was trained.
+        held_out: Log-densities of rows that had no part in the fit, in rising order, float64; None where there are none.
+            They say how unusual a row's log-density is.
     """
 
     flow: Flow
     model: ModelConfig | ImageModelConfig
     schema: TableSchema | ImageSchema
     facts: TrainingFacts
+    held_out: torch.Tensor | None = None
 
     @property
     def table(self) -> TableSchema:
@@ -93,12 +97,15 @@ def save(fitted: FittedFlow, path: str | Path) -> None:
     """
     of_images = isinstance(fitted.schema, ImageSchema)
     metadata = {
-        "format": FORMAT if of_images else 1,
+        "format": FORMAT,
         "model": {"name": model_name(fitted.model), **asdict(fitted.model)},
         "images" if of_images else "schema": asdict(fitted.schema),
         "facts": asdict(fitted.facts),
     }
-    sealed.write(Path(path), fitted.flow.state_dict(), metadata, kind=sealed.FLOW)
+    tensors = dict(fitted.flow.state_dict())
+    if fitted.held_out is not None:
+        tensors[_HELD_OUT] = fitted.held_out
+    sealed.write(Path(path), tensors, metadata, kind=sealed.FLOW)
 
 
 def load(path: str | Path) -> FittedFlow:
@@ -118,11 +125,13 @@ def load(path: str | Path) -> FittedFlow:
     file = sealed.read(path, kind=sealed.FLOW, latest=FORMAT)
     try:
         fitted = _rebuild(file)
-        _check_tensors(fitted.flow, file)
+        _check_tensors(fitted, file)
     except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise ArtifactError(f"{path}: the saved flow does not fit its own description: {error}") from error
-    fitted.flow.load_state_dict(file.load())
-    return fitted
+    tensors = file.load()
+    held_out = tensors.pop(_HELD_OUT, None)
+    fitted.flow.load_state_dict(tensors)
+    return replace(fitted, held_out=held_out)
 
 
 class _Budget(TorchFunctionMode):
@@ -195,7 +204,7 @@ def _rebuild(file: sealed.Sealed) -> FittedFlow:
         schema: TableSchema = _validated(TableSchema, found["schema"], "schema")
         columns, build = len(schema.columns), partial(table_flow, model, schema)
     # The builders' own lists grow with these; every layer has tensors, and in them a number for every column.
-    layers = max(getattr(model, name, 1) for name in ("layers", "steps", "blocks", "scales"))
+    layers = max(getattr(model, name, 1) for name in ("layers", "steps", "blocks", "scales", "orders"))
     layers = max(layers, len(getattr(model, "hidden", ())))
     if layers > max(len(file.shapes), _FEW) or layers * columns > max(size, _FEW):
         raise ValueError("it describes far more layers or columns than the file holds")
@@ -226,13 +235,15 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _check_tensors(flow: Flow, file: sealed.Sealed) -> None:
+def _check_tensors(fitted: FittedFlow, file: sealed.Sealed) -> None:
     """Check that a file has the tensors of a flow, no more and no others.
 
     Raises:
         ValueError: It has not; the text names the first that differs.
     """
-    expected = {name: (tuple(t.shape), t.dtype) for name, t in flow.state_dict().items()}
+    expected = {name: (tuple(t.shape), t.dtype) for name, t in fitted.flow.state_dict().items()}
+    if _HELD_OUT in file.shapes:
+        expected[_HELD_OUT] = ((min(math.prod(file.shapes[_HELD_OUT]), fitted.facts.test_rows),), torch.float64)
     found = {name: (file.shapes[name], file.dtypes[name]) for name in file.shapes}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

@@ -8,7 +8,13 @@ from .continuous import (
     RNODEConfig,
 )
 from .data import DataConfig
-from .defaults import default_image_model, default_image_training, default_model, default_training
+from .defaults import (
+    default_image_model,
+    default_image_training,
+    default_model,
+    default_table_model,
+    default_training,
+)
 from .facts import TrainingFacts
 from .images import (
     IMAGE_MODELS,
@@ -77,6 +83,7 @@ __all__ = [
     "default_image_model",
     "default_image_training",
     "default_model",
+    "default_table_model",
     "default_training",
     "model_name",
 ]

@@ -32,6 +32,8 @@ class Model:
                     raise ValueError(
                         f"{name}: {field.name} must be one of {', '.join(self._choices[field.name])}, got {value!r}"
                     )
+            elif isinstance(value, bool):
+                continue
             elif isinstance(value, int) and value < (least := int(not may_be_zero)):
                 raise ValueError(f"{name}: {field.name} must be at least {least}, got {value}")
             elif isinstance(value, float) and not (0 < value < float("inf") or (may_be_zero and value == 0)):

@@ -6,10 +6,14 @@ from .continuous import FFJORDConfig, FlowMatchingConfig, ImageFlowMatchingConfi
 from .images import ImageGlowConfig, ImageModelConfig
 from .mixed import MixedConfig
 from .models import ModelConfig, NSFConfig
+from .schema import TableSchema
 from .training import TrainConfig
 
+_FEW_ROWS_EACH = 10
+"""Fewer rows for each column than this are few: a flow then begins as a Gaussian, and learns a smoothed density."""
 
-def default_model(rows: int, columns: int, *, mixed: bool = False) -> ModelConfig:
+
+def default_model(rows: int, columns: int, *, mixed: bool = False, angles: bool = False) -> ModelConfig:
     """Return the model for a table: an autoregressive neural spline flow, narrower where rows are few.
 
     For columns of other kinds than numbers it is an autoregressive distribution of column factors.
@@ -19,6 +23,7 @@ def default_model(rows: int, columns: int, *, mixed: bool = False) -> ModelConfi
         columns: Columns of the table, those conditioned on among them; a masked layer with fewer units than these
             could not let every column see all before it.
         mixed: Whether some columns have labels, gaps or atoms.
+        angles: Whether some columns are circles.
 
     Example:
         >>> default_model(50_000, 8).hidden
@@ -28,7 +33,25 @@ def default_model(rows: int, columns: int, *, mixed: bool = False) -> ModelConfi
     width = max(width, columns)
     if mixed:
         return MixedConfig(hidden=(2 * width, 2 * width))
-    return NSFConfig(bins=16, hidden=(width, width, width))
+    return NSFConfig(
+        bins=16, hidden=(width, width, width), whiten=not angles and rows < _FEW_ROWS_EACH * columns
+    )
+
+
+def default_table_model(rows: int, schema: TableSchema) -> ModelConfig:
+    """Return the model for a table with these columns, see ``default_model``.
+
+    Args:
+        rows: Training rows.
+        schema: The columns.
+
+    Example:
+        >>> default_table_model(50_000, TableSchema(columns=(ColumnSchema(name="a", missing=True),))).hidden
+        (256, 256)
+    """
+    columns = (*schema.columns, *schema.context)
+    angles = any(column.periodic for column in schema.columns)
+    return default_model(rows, len(columns), mixed=schema.mixed, angles=angles)
 
 
 def default_training(rows: int, seed: int = 0, model: ModelConfig | None = None) -> TrainConfig:
@@ -59,6 +82,7 @@ def default_training(rows: int, seed: int = 0, model: ModelConfig | None = None)
         batch_size=batch,
         learning_rate=rate,
         ema=ema,
+        noise=0.1 if isinstance(model, NSFConfig) and model.whiten else 0.0,
         patience=max(10, epochs // 5),
         seed=seed,
     )

@@ -7,6 +7,15 @@ from typing import Any, ClassVar
 
 from .training import TrainConfig
 
+_ENDINGS = {
+    "epochs": "all epochs done",
+    "patience": "no better validation loss for long enough",
+    "time": "time budget spent",
+    "interrupt": "interrupted",
+    "diverged": "too many steps were not finite",
+    "drift": "memory='constant' became too inexact",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
@@ -51,3 +60,8 @@ class TrainingFacts:
     notes: tuple[str, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @property
+    def ending(self) -> str:
+        """Why training ended, in words."""
+        return _ENDINGS.get(self.stopped, self.stopped)

@@ -222,8 +222,8 @@ IMAGE_MODELS: dict[str, type[ImageModelConfig]] = {
 def model_name(config: ModelConfig | ImageModelConfig | type[ModelConfig] | type[ImageModelConfig]) -> str:
     """Return the name that a configuration, or its class, has in a saved flow.
 
-    It is the one in ``TABLE_MODELS``, also where ``IMAGE_MODELS`` calls it another; of a model for images alone it begins
-    with ``image-``.
+    It is the one in ``TABLE_MODELS``, also where ``IMAGE_MODELS`` calls it another; of a model for images alone it
+    begins with ``image-``.
 
     Example:
         >>> model_name(MAFConfig()), model_name(ImageGlowConfig)

@@ -84,13 +84,17 @@ class NSFCouplingConfig(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NSFConfig(Model):
-    """Neural spline flow with autoregressive layers (Durkan et al., 2019): the most expressive discrete flow here."""
+    """Neural spline flow with autoregressive layers (Durkan et al., 2019): the most expressive discrete flow here.
+
+    With ``whiten`` a linear map to uncorrelated elements comes first, so that it begins as a Gaussian: for few rows.
+    """
 
     layers: int = 2
     bins: int = 32
     bound: float = 5.0
     hidden: Hidden = (64, 64, 64)
     activation: str = "relu"
+    whiten: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ def nsf(config: NSFConfig, features: int, context_features: int = 0, periodic: S
         >>> nsf(NSFConfig(layers=2, hidden=(8,)), features=3, periodic=[1]).event_shape
         (3,)
     """
-    layers = [
+    layers: list[Transform] = [
         autoregressive(
             order,
             spline_map(range(features), bins=config.bins, bound=config.bound, periodic=periodic),
@@ -42,6 +42,12 @@ def nsf(config: NSFConfig, features: int, context_features: int = 0, periodic: S
         )
         for order in orders(features, config.layers)
     ]
+    if config.whiten:
+        if periodic:
+            raise ValueError(
+                f"whiten: angles cannot be mixed with others, got periodic elements {list(periodic)}"
+            )
+        layers = [LULinear(features, whiten=True), *layers]
     return Flow(Chain(layers), latent_base(features, periodic))
 
 

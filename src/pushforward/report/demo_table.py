@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .baselines import Baseline, gaussian, gaussian_mixture, kernel_density
-from .comparison import Comparison, compare, noisy_log_prob
+from .comparison import Comparison, compare, dequantised, noisy_log_prob
 from .html import Files, Section, Table, Text, number, picture
 from .plots import fit_figure
+from .table_report_fit import likelihood_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,7 +55,7 @@ def wine(folder: Path, stages: Stages, *, quick: bool) -> Section:
         quick: Whether to train for a moment only.
     """
     from ..artifact import load, save
-    from ..configs import DataConfig, TrainConfig, default_model
+    from ..configs import DataConfig, TrainConfig
     from ..data import read_table
     from ..training import split_table
 
@@ -70,7 +70,7 @@ def wine(folder: Path, stages: Stages, *, quick: bool) -> Section:
         max_seconds=3.0 if quick else 15.0,
         seed=_SEED,
     )
-    model = default_model(len(split.train), len(split.schema.columns))
+    model = default_table_model(len(split.train), split.schema)
     save(stages.fit("wine: the default model", split, model, training, path.name), folder / "wine.flow")
     with stages.work("wine: scores, reasons and pictures"):
         fitted = load(folder / "wine.flow")
@@ -79,7 +79,9 @@ def wine(folder: Path, stages: Stages, *, quick: bool) -> Section:
         comparison = compare(fitted, frame, seed=_SEED)
         _write(folder / "drawn.csv", _drawn(fitted, comparison))
         values, rivals = _rivals(fitted, [part.x.numpy() for part in (split.train, split.valid, split.test)])
-        return _section(fitted, frame, scores, comparison, _comparison(values, rivals))
+        return _section(
+            fitted, frame, scores, comparison, likelihood_table("Neural spline flow", values, rivals)
+        )
 
 
 def _wine() -> pl.DataFrame:
@@ -132,15 +134,7 @@ def _drawn(fitted: FittedFlow, comparison: Comparison) -> pl.DataFrame:
 
 def _rivals(fitted: FittedFlow, parts: list[Matrix]) -> tuple[Matrix, list[Baseline]]:
     """Return log-densities of the test rows, by the flow and by the baselines, all with the same noise."""
-    import torch
-
-    from ..surjections import Dequantise
-
-    noise = Dequantise([column.step or 0.0 for column in fitted.table.columns])
-    generator = torch.Generator().manual_seed(_NOISE_SEED)
-    train, valid, test = (
-        noise.encode(torch.from_numpy(part), generator=generator)[0].numpy() for part in parts
-    )
+    train, valid, test = dequantised(fitted, parts, seed=_NOISE_SEED)
     mixture = gaussian_mixture(
         train,
         valid,
@@ -279,18 +273,4 @@ def _anomalies(fitted: FittedFlow, frame: pl.DataFrame, scores: pl.DataFrame) ->
         tuple(rows),
         caption=f"The {len(rows)} most anomalous of {frame.height} rows; the median row has {median} nats",
         text_columns=frozenset({2, 3, 4}),
-    )
-
-
-def _comparison(values: Matrix, rivals: list[Baseline]) -> Table:
-    def mean(of: Matrix, spec: str) -> str:
-        return f"{number(of.mean(), spec)} ± {of.std(ddof=1) / math.sqrt(len(of)):.2f}"
-
-    rows = [("Neural spline flow", mean(values, ".2f"), "", "best epoch by validation")]
-    rows += [(r.name, mean(r.values, ".2f"), mean(values - r.values, "+.2f"), r.detail) for r in rivals]
-    return Table(
-        ("Model", "Log-likelihood, nats", "Flow ahead by, nats", "Chosen"),
-        tuple(rows),
-        caption=f"Mean over {len(values)} test rows ± standard error",
-        text_columns=frozenset({0, 3}),
     )

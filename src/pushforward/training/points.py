@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ..flows import Flow
 
+Refill = Callable[[int], "Points"]
+"""Gives the points of an epoch, counted from 1: as many in each, and the same whenever it is asked."""
+
 _MOST_PIXELS = 2**24  # that a preprocess is fitted to
 
 
@@ -104,6 +107,11 @@ class Batch:
         z, context, weights = (None if t is None else t[on_device] for t in self._tensors()[:3])
         assert z is not None
         return Batch(z, context, weights, self.places[order], self.log_abs_det)
+
+    def blurred(self, noise: float, generator: torch.Generator) -> Batch:
+        """Return the rows with Gaussian noise of a standard deviation."""
+        drawn = torch.randn(self.z.shape, generator=generator, dtype=self.z.dtype).to(self.z)
+        return replace(self, z=self.z + noise * drawn)
 
     def pieces(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Yield the rows in at most ``count`` pieces, each with its share of the weight."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -18,13 +19,14 @@ from ..configs import (
     model_name,
 )
 from ..flows import SCORE_SAMPLES, Estimate, Flow, score
-from ..objectives import objective_of
+from ..objectives import Objective, objective_of
 from .checkpoints import Checkpoints
 from .environment import library_versions
 from .loop import EpochRecord, TrainResult, train
 from .notes import tell
-from .points import Points
+from .points import Points, Refill
 
+_MOST_HELD_OUT = 10_000
 _PARTS = ("training", "validation", "test")
 
 
@@ -36,6 +38,7 @@ def train_and_record(
     schema: TableSchema | ImageSchema,
     training: TrainConfig,
     source: str,
+    objective: Objective | None = None,
     notes: Sequence[str] = (),
     num_samples: int = SCORE_SAMPLES,
     most: int | None = None,
@@ -44,6 +47,8 @@ def train_and_record(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     on_trained: Callable[[TrainResult], None] | None = None,
+    refill: Refill | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> FittedFlow:
     """Train a flow, score its points, and return it with the record of both.
 
@@ -54,6 +59,7 @@ def train_and_record(
         schema: What its points are.
         training: Settings.
         source: What the record calls the data.
+        objective: What is minimised; that of the model by default.
         notes: What is known already and belongs to the record.
         num_samples: Draws of the noise of dequantisation in the scores; of a single one the mean score is a bound.
         most: Score no more of the training and validation points, at even distances; None: all.
@@ -62,17 +68,24 @@ def train_and_record(
         on_epoch: As of ``train``.
         on_note: As of ``train``.
         on_trained: Called when training has ended, before the points are scored.
+        refill: As of ``train``.
+        identity: What a checkpoint must agree with beside model, schema, settings and points.
     """
     result = train(
         flow,
         parts[0],
         parts[1],
         training,
-        objective=objective_of(model),
+        objective=objective or objective_of(model),
         checkpoints=checkpoints,
-        identity={"model": {"name": model_name(model), **asdict(model)}, "schema": asdict(schema)},
+        identity={
+            "model": {"name": model_name(model), **asdict(model)},
+            "schema": asdict(schema),
+            **(identity or {}),
+        },
         on_epoch=on_epoch,
         on_note=on_note,
+        refill=refill,
     )
     if on_trained is not None:
         on_trained(result)
@@ -103,7 +116,19 @@ def train_and_record(
         versions=library_versions(),
         notes=(*notes, *result.notes, *lost),
     )
-    return FittedFlow(flow, model, schema, facts)
+    return FittedFlow(flow, model, schema, facts, _held_out(estimates[2].value, parts[2]))
+
+
+def _held_out(values: torch.Tensor, points: Points) -> torch.Tensor | None:
+    """Return the log-densities of test rows in rising order, or of some of them where they are many.
+
+    Rows with weights are no fair sample of those to come, and there are none that way.
+    """
+    if points.weights is not None or len(values) == 0 or bool(values.isnan().any()):
+        return None
+    # Some of the rows, and not quantiles of all: these would be no sample.
+    places = torch.linspace(0, len(values) - 1, min(len(values), _MOST_HELD_OUT)).round().long()
+    return values[places].double().sort().values
 
 
 def _without_density(scored: Iterable[tuple[Estimate, Points]]) -> list[str]:

@@ -18,12 +18,13 @@ from ..configs import (
     ModelConfig,
     TableSchema,
     TrainConfig,
-    default_model,
+    default_table_model,
     default_training,
 )
 from ..data import check_fittable, degeneracies, infer_schema, split_rows, to_matrix
 from ..errors import DataError
 from ..flows import table_flow
+from ..objectives import Objective
 from .checkpoints import Checkpoints, checkpoints_in
 from .loop import EpochRecord, TrainResult
 from .notes import tell
@@ -187,6 +188,7 @@ def fit_split(
     model: ModelConfig | None = None,
     training: TrainConfig | None = None,
     seed: int = 0,
+    objective: Objective | None = None,
     source: str | Path | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -200,6 +202,7 @@ def fit_split(
         model: As in ``fit``.
         training: As in ``fit``.
         seed: Seed of the training where ``training`` is not given.
+        objective: What is minimised; that of the model by default.
         source: As in ``fit``.
         checkpoints: Where to write the state of the training, and to go on from.
         on_epoch: Called after every epoch.
@@ -226,9 +229,7 @@ def fit_split(
         'epochs'
     """
     rows = len(split.train)
-    model = model or default_model(
-        rows, len(split.schema.columns) + len(split.schema.context), mixed=split.schema.mixed
-    )
+    model = model or default_table_model(rows, split.schema)
     training = training or default_training(rows, seed, model)
     if training.batch_size > rows:
         raise DataError(
@@ -256,6 +257,7 @@ def fit_split(
         model=model,
         schema=split.schema,
         training=training,
+        objective=objective,
         source="" if source is None else Path(source).name,
         notes=notes,
         checkpoints=checkpoints,

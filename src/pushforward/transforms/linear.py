@@ -72,8 +72,11 @@ class LULinear(Transform):
         bound: Largest :math:`|s|`.
         size: Rows and columns of an image; (): points are vectors.
         rotate: Start as a random rotation; otherwise as a random permutation, which leaves elements unmixed.
+        whiten: ``initialize`` makes it the map to uncorrelated elements of variance 1, by the inverse Cholesky factor
+            of a shrunk covariance, so that a flow begins as a Gaussian. For vectors only.
 
     References:
+        Ledoit & Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004 (the shrinkage).
         Kingma & Dhariwal, Glow, 2018, eq. 10-11. https://arxiv.org/abs/1807.03039
 
     Example:
@@ -89,9 +92,22 @@ class LULinear(Transform):
     permutation: Tensor
     sign: Tensor
 
-    def __init__(self, features: int, bound: float = 5.0, *, size: Shape = (), rotate: bool = True) -> None:
+    def __init__(
+        self,
+        features: int,
+        bound: float = 5.0,
+        *,
+        size: Shape = (),
+        rotate: bool = True,
+        whiten: bool = False,
+    ) -> None:
         super().__init__((features, *size))
-        if rotate:
+        if whiten and size:
+            raise ValueError(f"whiten is for vectors, got the size {size}")
+        self._whiten = whiten
+        if whiten:
+            start = torch.eye(features, dtype=torch.float64)
+        elif rotate:
             start, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
         else:
             start = torch.eye(features, dtype=torch.float64)[torch.randperm(features)]
@@ -106,6 +122,25 @@ class LULinear(Transform):
         self.upper = nn.Parameter(upper.triu(1).to(dtype))
         self.raw_log_scale = nn.Parameter(log_scale.to(dtype))
         self.shift = nn.Parameter(torch.zeros(features))
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Whiten the batch ``x (n, D)``, where that was asked for."""
+        if self._whiten:
+            from sklearn.covariance import ledoit_wolf
+
+            rows = x.double().cpu()
+            centre = rows.mean(0)
+            covariance = torch.from_numpy(ledoit_wolf((rows - centre).numpy(), assume_centered=True)[0])
+            root = torch.linalg.cholesky(covariance)
+            matrix = torch.linalg.solve_triangular(root, torch.eye(len(root), dtype=root.dtype), upper=False)
+            scale = matrix.diagonal()
+            with torch.no_grad():
+                # W = L diag(s): the unit diagonal belongs to L, the rest to U.
+                self.lower.copy_((matrix / scale).tril(-1))
+                share = (scale.log() / self.bound).clamp(-0.999, 0.999)
+                self.raw_log_scale.copy_(self.bound * torch.atanh(share))
+                self.shift.copy_(-(matrix @ centre))
+        return super().initialize(x, context)
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         log_scale = limit(self.raw_log_scale, self.bound)
