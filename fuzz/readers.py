@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 with atheris.instrument_imports(include=["pushforward", "numpy.lib", "csv", "zipfile"]):
-    from pushforward.data import infer_schema, iter_table, read_table, to_matrix
+    from pushforward.data import infer_schema, iter_table, read_table, to_frame, to_matrix
     from pushforward.data.readers import SUFFIXES
 
 from harness import run
@@ -22,7 +22,18 @@ from pushforward.errors import DataError
 def seeds() -> dict[str, bytes]:
     """A small valid table for every suffix."""
     rng = np.random.default_rng(0)
-    frame = pl.DataFrame({"a": rng.normal(size=4), "n": rng.poisson(3.0, 4), "t": ["x", None, "é", "true"]})
+    frame = pl.DataFrame(
+        {
+            "a": rng.normal(size=4),
+            "n": rng.poisson(3.0, 4),
+            "t": ["x", None, "é", "true"],
+            "ok": [True, None, False, True],
+            "day": pl.Series([0, 1, None, 19_000]).cast(pl.Int32).cast(pl.Date),
+            "at": pl.Series([None, 1, 10**15, 10**12]).cast(pl.Datetime("us", "UTC")),
+            "hour": ["10:00", "23:59", "00:00", None],
+            "price": ["1,5", "12 kg", "50%", "$3"],
+        }
+    )
     array = rng.normal(size=(3, 2))
     found = {}
     for i, suffix in enumerate(SUFFIXES):
@@ -51,7 +62,8 @@ def check(data: bytes, folder: Path) -> None:
         rows = sum(frame.height for frame in iter_table(path, None, 2))
         if rows != whole.height:
             raise AssertionError(f"{whole.height} rows in one piece, {rows} in chunks")
-        to_matrix(whole, infer_schema(whole, source=path).columns, source=path)
+        columns = infer_schema(whole, source=path).columns
+        to_frame(to_matrix(whole, columns, source=path), columns)
     except DataError as error:
         if path.name not in str(error):
             raise

@@ -46,8 +46,18 @@ if TYPE_CHECKING:
     from .configs import TrainingFacts as TrainingFacts
     from .data import read_images as read_images
     from .data import read_table as read_table
+    from .estimators import FlowAnomalyDetector as FlowAnomalyDetector
+    from .estimators import FlowConditional as FlowConditional
+    from .estimators import FlowDensity as FlowDensity
     from .evaluate import Diagnosis as Diagnosis
+    from .evaluate import Explanation as Explanation
+    from .evaluate import alarm_threshold as alarm_threshold
+    from .evaluate import anomaly_score as anomaly_score
+    from .evaluate import conformal_p_values as conformal_p_values
     from .evaluate import diagnose as diagnose
+    from .evaluate import explain as explain
+    from .evaluate import score_ratio as score_ratio
+    from .evaluate import typicality as typicality
     from .flows import Flow as Flow
     from .flows import bits_per_dim as bits_per_dim
     from .flows import build_flow as build_flow
@@ -55,6 +65,7 @@ if TYPE_CHECKING:
     from .flows import score as score
     from .training import fit as fit
     from .training import fit_images as fit_images
+    from .training import fit_streamed as fit_streamed
 
 __version__ = "0.1.0"
 
@@ -86,9 +97,20 @@ _HOMES = {
         "TrainingFacts",
     ),
     "data": ("read_images", "read_table"),
-    "evaluate": ("Diagnosis", "diagnose"),
+    "estimators": ("FlowAnomalyDetector", "FlowConditional", "FlowDensity"),
+    "evaluate": (
+        "Diagnosis",
+        "Explanation",
+        "alarm_threshold",
+        "anomaly_score",
+        "conformal_p_values",
+        "diagnose",
+        "explain",
+        "score_ratio",
+        "typicality",
+    ),
     "flows": ("Flow", "bits_per_dim", "build_flow", "image_flow", "score"),
-    "training": ("fit", "fit_images"),
+    "training": ("fit", "fit_images", "fit_streamed"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -57,8 +57,8 @@ class FittedFlow:
         model: The configuration that it was built from.
         schema: The columns, in the order of the flow's elements; or the images.
         facts: How it was trained.
-        held_out: Log-densities of rows that had no part in the fit, in rising order, float64; None where there are none.
-            They say how unusual a row's log-density is.
+        held_out: Log-densities of rows that had no part in the fit, in rising order, float64; None where there are
+            none. They say how unusual a row's log-density is.
     """
 
     flow: Flow
@@ -191,7 +191,9 @@ def _rebuild(file: sealed.Sealed) -> FittedFlow:
         raise ValueError("it must have either a schema or images")
     fields = dict(found["model"])
     name = fields.pop("name")
-    known: dict[str, Any] = TABLE_MODELS if "schema" in found else {model_name(c): c for c in IMAGE_MODELS.values()}
+    known: dict[str, Any] = (
+        TABLE_MODELS if "schema" in found else {model_name(c): c for c in IMAGE_MODELS.values()}
+    )
     if name not in known:
         raise ValueError(f"there is no model {name!r}")
     model = _validated(known[name], fields, "model")
@@ -243,7 +245,10 @@ def _check_tensors(fitted: FittedFlow, file: sealed.Sealed) -> None:
     """
     expected = {name: (tuple(t.shape), t.dtype) for name, t in fitted.flow.state_dict().items()}
     if _HELD_OUT in file.shapes:
-        expected[_HELD_OUT] = ((min(math.prod(file.shapes[_HELD_OUT]), fitted.facts.test_rows),), torch.float64)
+        expected[_HELD_OUT] = (
+            (min(math.prod(file.shapes[_HELD_OUT]), fitted.facts.test_rows),),
+            torch.float64,
+        )
     found = {name: (file.shapes[name], file.dtypes[name]) for name in file.shapes}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

@@ -263,7 +263,11 @@ BAD: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "long record, no header": ("t.csv", lambda: b"5,5\n1,2\n1,2,3\n", "row 3: 3 fields"),
     "Latin-1": ("t.csv", lambda: b"a,b\n1,x\n2,\xe9\n", "row 2: not text in UTF-8.*Save it"),
     "Latin-1 header": ("t.csv", lambda: b"a,\xe9\n1,x\n", "not text in UTF-8.*Save it"),
-    "open quote": ("t.csv", lambda: b'a,b\n1,"x\n2,3\n', "not a readable text table.*Check quotes"),
+    "open quote": (
+        "t.csv",
+        lambda: b'a,b\n1,"x\n2,3\n',
+        "row 1: a quote that does not end its field.*Quote a whole",
+    ),
     "one name twice": (
         "t.csv",
         lambda: b"a,b,a\n1,2,3\n",

@@ -68,9 +68,9 @@ def test_repeated_decimals_are_discrete_and_come_back_as_the_decimals_written(
         pytest.param([1e9 + 0.123457, 1e9 + 0.123457], None, id="grid as fine as the rounding"),
         pytest.param([1e300, 1e300, 2.0], None, id="whole but beyond 2**53"),
         pytest.param([1e300, 1e300, 2.5, 2.5], None, id="vast"),
+        pytest.param([3e-20, 3e-20, 1e-20, 1e-20], None, id="tiny"),
         pytest.param([2.0**53, 1.0], None, id="at 2**53"),
         pytest.param([2.0, 3.0, -0.0], 1.0, id="whole floats"),
-        pytest.param([True, False], 1.0, id="booleans"),
         pytest.param([Decimal("0.10"), Decimal("0.10")], 0.1, id="decimals"),
     ],
 )
@@ -127,10 +127,6 @@ def test_roles_that_cannot_be(arguments: dict[str, object], message: str) -> Non
         infer_schema(FRAME, source="t.csv", **arguments)  # type: ignore[arg-type]
 
 
-def dated(value: object) -> list[object]:
-    return [value, value]
-
-
 BAD: dict[str, tuple[pl.Series, str]] = {
     "null": (
         pl.Series([1.0, None, None]),
@@ -151,13 +147,6 @@ BAD: dict[str, tuple[pl.Series, str]] = {
         pl.Series(["2024-03-01 12:00"]),
         r"row 1, .*'2024-03-01 12:00'\. Convert dates to seconds",
     ),
-    "date": (
-        pl.Series(dated(date(2024, 3, 1))),
-        r"column 'a': holds dates or times \(Date\)\. Convert it to seconds",
-    ),
-    "datetime": (pl.Series(dated(datetime(2024, 3, 1, tzinfo=UTC))), r"dates or times.*seconds"),
-    "time": (pl.Series(dated(time(1))), "dates or times.*seconds"),
-    "duration": (pl.Series(dated(timedelta(1))), "dates or times.*seconds"),
     "list": (pl.Series([[1.0], [2.0]]), r"column 'a': holds List\(Float64\), not numbers.*--drop"),
     "binary": (pl.Series([b"1"]), "holds Binary, not numbers"),
     "vast": (
@@ -180,16 +169,27 @@ def test_a_value_that_is_no_number_is_named_with_its_row_and_a_remedy(case: str,
     with pytest.raises(DataError, match=rf"^t\.csv, .*{message}"):
         to_matrix(frame, [ColumnSchema(name="b"), A], source="t.csv")
     with pytest.raises(DataError, match=message):
-        infer_schema(frame, source="t.csv")
+        infer_schema(frame, mixed=False, source="t.csv")
     with pytest.raises(DataError, match=message):
-        infer_schema(frame, condition=["a"], source="t.csv")
-    infer_schema(frame, exclude=["a"])
+        infer_schema(frame, condition=["a"], mixed=False, source="t.csv")
+    infer_schema(frame, exclude=["a"], mixed=False)
     with pytest.raises(DataError) as moved:
         to_matrix(frame, [A], source="t.csv", first_row=1 + before)
     with pytest.raises(DataError) as first:
         to_matrix(frame, [A], source="t.csv")
     assert moved.value.column == "a"
     assert (moved.value.row or 0) == (first.value.row or 0) + (before if first.value.row else 0)
+
+
+@pytest.mark.parametrize(
+    "value", [date(2024, 3, 1), datetime(2024, 3, 1, tzinfo=UTC), time(1), timedelta(1)], ids=repr
+)
+def test_dates_and_times_are_numbers_only_where_the_schema_says_so(value: object) -> None:
+    frame = pl.DataFrame({"a": [value, value]})
+    with pytest.raises(DataError, match=r"column 'a': holds dates or times \(.*\)\. Convert it to seconds"):
+        to_matrix(frame, [A], source="t.csv")
+    for mixed in (None, True, False):
+        assert to_matrix(frame, infer_schema(frame, mixed=mixed).columns).shape == (2, 1)
 
 
 def test_a_text_value_far_down_is_named_by_its_row_in_the_file_also_when_streamed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from pushforward.artifact import load, save
 from pushforward.cli import main
+from pushforward.cli.parts import job_of
 from pushforward.configs import DataConfig, default_training
 from pushforward.data import read_table
 from pushforward.training import Checkpoints, fit_split, split_table
@@ -23,6 +25,13 @@ def make_troubles(folder: Path) -> None:
         "gaps.csv": few.with_columns(income=pl.Series([None, *few["income"][1:]])),
         "words.csv": few.with_columns(city=pl.lit("Rome")),
         "dates.csv": few.with_columns(day=pl.lit("2024-05-01")),
+        "dash.csv": few.with_columns(age=pl.Series([few["age"][0], "-", *few["age"][2:]], strict=False)),
+        "units.csv": few.with_columns(weight=pl.Series([f"{50 + i} kg" for i in range(60)])),
+        "days.csv": few.with_columns(day=pl.Series(["2024-05-01", "02/05/2024"] * 30)),
+        "names.csv": few.with_columns(name=pl.Series([f"n{i}" for i in range(60)])),
+        "blank.csv": few.with_columns(note=pl.lit(None)),
+        "cities.csv": few.with_columns(city=pl.Series(["Rome", "Oslo"] * 30)),
+        "other.csv": few.with_columns(city=pl.Series(["Rome", "Oslo", "Romme"] * 20)),
         "commas.csv": few.with_columns(age=pl.lit("41,5")),
         "endless.csv": few.with_columns(income=pl.Series([float("inf"), *few["income"][1:]])),
         "constant.csv": few.with_columns(country=pl.lit(49)),
@@ -38,14 +47,26 @@ def make_troubles(folder: Path) -> None:
     }
     for name, frame in tables.items():
         frame.write_csv(folder / name)
-    (folder / "nameless.csv").write_text("1,2,3\n4,5,6\n")
-    (folder / "ragged.csv").write_text("a,b\n1,2\n3,4,5\n")
+    texts = {
+        "nameless.csv": "1,2,3\n4,5,6\n",
+        "ragged.csv": "a,b\n1,2\n3,4,5\n",
+        "quotes.csv": 'a,b\n1,x\n2,"y\n',
+        "trailing.csv": "a,b\n1,2,\n3,4,\n",
+        "comment.csv": "# by a device\na,b\n1,2\n",
+        "bars.csv": "a|b\n1|2\n3|4\n",
+        "typing.toml": "[columns.age]\nhihg = 90.0\n",
+        "order.toml": "[columns.age]\nlow = 90.0\nhigh = 18.0\n",
+        "types.toml": '[columns.age]\nlow = "18"\n',
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
     few.write_parquet(folder / "cut.parquet")
     (folder / "cut.parquet").write_bytes((folder / "cut.parquet").read_bytes()[:-20])
     (folder / "table.parquet").write_bytes((folder / "table.csv").read_bytes())
     (folder / "table.xlsx").write_bytes(b"PK\x03\x04")
     (folder / "typo.toml").write_text("[training]\nlearning_rat = 1e-3\n")
     fit("table.csv", "-o", "table.flow")
+    fit("cities.csv", "-o", "cities.flow")
     fit("table.csv", "-o", "clock.flow", "--periodic", "hour=0:24")
     fit("table.csv", "-o", "given_age.flow", "--condition", "age")
     whole = (folder / "table.flow").read_bytes()
@@ -56,6 +77,10 @@ def make_troubles(folder: Path) -> None:
     (folder / "picture.flow").write_bytes(b"\x89PNG" + bytes(100))
     break_flow(folder)
     leave_unfinished(folder)
+    leave_parts(folder)
+    (folder / "unlike").mkdir()
+    for name, ages in (("a", [30, 41]), ("b", ["30", "41"])):
+        pl.DataFrame({"age": ages}).write_parquet(folder / "unlike" / f"{name}.parquet")
 
 
 def break_flow(folder: Path) -> None:
@@ -79,6 +104,16 @@ def leave_unfinished(folder: Path) -> None:
     training = replace(default_training(len(split.train)), epochs=20)
     checkpoints = Checkpoints(folder / "killed.flow.checkpoints", every=0.0)
     fit_split(split, training=training, checkpoints=checkpoints, on_epoch=interrupt)
+
+
+def leave_parts(folder: Path) -> None:
+    """What is left of scoring the table by a flow that was replaced since."""
+    job = job_of(
+        "score", folder / "table.flow", {"table": folder / "table.csv"}, alarm_rate=None, explain=False
+    )
+    manifest = {"format": 1, "job": job | {"model": "of another"}, "parts": [], "state": {}}
+    (folder / "killed.csv.parts").mkdir()
+    (folder / "killed.csv.parts" / "manifest.json").write_text(json.dumps(manifest))
 
 
 def fit(*arguments: str) -> None:

@@ -85,7 +85,7 @@ FLAGS = [
     "--",
     "-",
 ]
-COMMANDS = ["fit", "score", "sample", "info", "diagnose", "plot", "models", "fitt", ""]
+COMMANDS = ["fit", "score", "sample", "info", "schema", "diagnose", "plot", "models", "fitt", ""]
 
 
 def inputs(folder: Path) -> list[str]:
@@ -170,7 +170,8 @@ def test_any_arguments(folder: Path, pool: list[str], data: st.DataObject) -> No
         lambda o: st.tuples(st.just(o), st.sampled_from(OPTIONS[o]))
     )
     file = st.tuples(
-        st.sampled_from(["--output", "-o", "--config", "--valid", "--context", "--checkpoint"]), names
+        st.sampled_from(["--output", "-o", "--config", "--schema", "--valid", "--context", "--checkpoint"]),
+        names,
     )
     part = st.one_of(option, file, st.tuples(names), st.tuples(st.sampled_from(FLAGS)))
     command = data.draw(st.sampled_from(COMMANDS))

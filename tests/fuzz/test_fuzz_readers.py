@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from pushforward.data import infer_schema, iter_table, read_table, to_matrix
+from pushforward.data import infer_schema, iter_table, read_table, to_frame, to_matrix
 from pushforward.data.readers import SUFFIXES
 from pushforward.errors import DataError
+from random_tables import frames
 
 QUICK = settings(max_examples=150, deadline=2000, derandomize=True)
 TEXT = st.text(st.sampled_from([*"0123456789.,;\t\n\r\"' -+eExXaNé", "\0", "\ufeff", "\u2028"]), max_size=80)
@@ -31,10 +32,14 @@ def survive(path: Path) -> None:
         return
     assert whole.height > 0
     assert_frame_equal(pl.concat(iter_table(path, None, 3)), whole)
-    try:
-        to_matrix(whole, infer_schema(whole, source=path).columns, source=path)
-    except DataError as error:
-        assert path.name in str(error), error
+    for mixed in (None, True, False):
+        try:
+            columns = infer_schema(whole, mixed=mixed, source=path).columns
+            matrix = to_matrix(whole, columns, source=path)
+        except DataError as error:
+            assert path.name in str(error), error
+            continue
+        assert to_frame(matrix, columns).shape == whole.shape
 
 
 def mutated(blob: bytes, rng: random.Random) -> bytes:
@@ -97,6 +102,30 @@ def test_random_bytes(folder: Path, suffix: str, content: bytes) -> None:
 def test_random_text(folder: Path, suffix: str, text: str) -> None:
     (folder / f"t{suffix}").write_text(text, newline="")
     survive(folder / f"t{suffix}")
+
+
+def written(frame: pl.DataFrame, suffix: str) -> bytes:
+    memory = io.BytesIO()
+    if suffix == ".parquet":
+        frame.cast({pl.Int128: pl.Int64}).write_parquet(memory, row_group_size=3)
+    else:
+        frame.cast({pl.Duration: pl.Int64}).write_csv(memory, separator="\t" if "tsv" in suffix else ",")
+    return gzip.compress(memory.getvalue(), mtime=0) if suffix.endswith(".gz") else memory.getvalue()
+
+
+@given(
+    frames(), st.sampled_from([suffix for suffix in SUFFIXES if ".np" not in suffix]), st.integers(0, 2**20)
+)
+@settings(QUICK, max_examples=60)
+def test_tables_of_all_kinds_whole_and_damaged(
+    folder: Path, frame: pl.DataFrame, suffix: str, seed: int
+) -> None:
+    path, blob = folder / f"t{suffix}", written(frame, suffix)
+    path.write_bytes(blob)
+    survive(path)
+    for i in range(3):
+        path.write_bytes(mutated(blob, random.Random(seed + i)))
+        survive(path)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -32,7 +32,9 @@ def frame(rows: int = 400) -> pl.DataFrame:
             "city": rng.choice(["Bern", "Oslo", "Rome"], rows, p=[0.5, 0.3, 0.2]),
             "true": rng.random(rows) < 0.3,
             "rain": np.where(rng.random(rows) < 0.4, 0.0, rng.exponential(size=rows)),
-            "height": [None if gap else value for gap, value in zip(gaps, cause + rng.normal(size=rows), strict=True)],
+            "height": [
+                None if gap else value for gap, value in zip(gaps, cause + rng.normal(size=rows), strict=True)
+            ],
             "count": rng.poisson(np.exp(0.5 * cause + 1.0)),
             "angle": (90.0 + 60.0 * rng.normal(size=rows) + 20.0 * cause) % 360.0,
             "day": [date(2024, 1, 1) + timedelta(days=int(day)) for day in rng.integers(0, 366, rows)],

@@ -13,7 +13,7 @@ from ..configs import ImageSchema
 from ..errors import ArtifactError
 from .files import check_output, load_model
 from .image_text import modelled
-from .options import UsageError, closest, names, values
+from .options import UsageError, Value, closest, names, values
 from .text import clock, console, counted, listing
 
 if TYPE_CHECKING:
@@ -135,7 +135,11 @@ def _columns(fitted: FittedFlow, model: Path, wanted: Sequence[str] | None) -> t
     return chosen
 
 
-def _given(fitted: FittedFlow, model: Path, fixed: dict[str, int | float]) -> dict[str, float]:
+def _given(fitted: FittedFlow, model: Path, fixed: dict[str, Value]) -> dict[str, float]:
+    if fitted.table.mixed:
+        raise UsageError(
+            f"{model}: is a mixed density, which carries no base to the data: there is no way to show"
+        )
     wanted = fitted.table.context_names
     if not wanted and fixed:
         raise UsageError(f"--set: {model} is not conditional, so there is nothing for it to do")
@@ -150,7 +154,10 @@ def _given(fitted: FittedFlow, model: Path, fixed: dict[str, int | float]) -> di
             f"{model}: is the density of {listing(fitted.table.names)} given {listing(wanted)}. "
             f"Give {' '.join(f'--set {name}=...' for name in missing)}"
         )
-    return {name: float(fixed[name]) for name in wanted}
+    numbers = {name: value for name, value in fixed.items() if not isinstance(value, str)}
+    if words := [name for name in wanted if name not in numbers]:
+        raise UsageError(f"--set: {words[0]} needs a number, got {fixed[words[0]]!r}")
+    return {name: float(numbers[name]) for name in wanted}
 
 
 def _table(

@@ -23,8 +23,10 @@ from .info import info, models
 from .inpaint import inpaint
 from .latent_images import interpolate, reconstruct
 from .pictures import demo, plot
+from .report import report
 from .runs import INTERRUPTED
 from .sample import sample
+from .schema import schema
 from .score import score
 
 _BUG, _USAGE, _FILES = 1, 2, 5
@@ -143,7 +145,7 @@ def _pushforward(
 
 
 for command in (
-    *(fit, score, sample, info, diagnose, plot, models),
+    *(fit, score, sample, info, schema, diagnose, plot, report, models),
     *(reconstruct, interpolate, edit, inpaint, animate, demo),
 ):
     app.command()(command)

@@ -29,6 +29,7 @@ def check_output(output: Path, inputs: Sequence[Path | None], *, suffixes: Seque
         OutputError: It cannot be written, or would replace an input, or has none of the suffixes that are known.
     """
     from ..data import check_writable
+    from ..data.parquet import would_join
 
     if suffixes and output.suffix.lower() not in suffixes:
         raise OutputError(
@@ -36,6 +37,10 @@ def check_output(output: Path, inputs: Sequence[Path | None], *, suffixes: Seque
             f"End the name in {' or '.join(suffixes)}."
         )
     for path in inputs:
+        if path is not None and would_join(output, path):
+            raise OutputError(
+                f"{output}: would be one of the files of {path}, which are read. Choose another folder."
+            )
         if path is None or not output.exists():
             continue
         source = _source(path)
@@ -79,16 +84,20 @@ def check_table(path: Path) -> None:
             source=path,
             remedy="Give a table of rows: CSV, TSV, Parquet, .npy or .npz.",
         )
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        head = file.read(64)
-    if b'{"__metadata__":{"pushforward"' in head:
+    if is_saved_flow(path):
         raise DataError(
             "is a saved flow, not a table",
             source=path,
             remedy="Give a table of rows: CSV, TSV, Parquet, .npy or .npz.",
         )
+
+
+def is_saved_flow(path: Path) -> bool:
+    """Return whether a file begins as saved flows do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b'{"__metadata__":{"pushforward"' in file.read(64)
 
 
 def _source(path: Path) -> Path:
@@ -123,11 +132,13 @@ def table_sink(output: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
         with TableWriter(output) as writer:
             yield writer.write
         return
+    from ..data.writers import without_durations
+
     first = True
 
     def write(frame: pl.DataFrame) -> None:
         nonlocal first
-        sys.stdout.write(frame.write_csv(include_header=first))
+        sys.stdout.write(without_durations(frame).write_csv(include_header=first))
         first = False
 
     yield write

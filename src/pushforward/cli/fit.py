@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..configs import DataConfig, TrainConfig, default_model, default_training
+from ..configs import DataConfig, TableSchema, TrainConfig, default_table_model, default_training
 from .files import check_output, check_table
 from .fit_images import ImageOptions, fit_images, is_of_images, refuse_table_options
+from .fit_stream import fit_stream, is_streamed
 from .options import circles, duration, ends, names
 from .progress import TrainingProgress
 from .runs import Places, check_model_path, chosen, fit_and_save, note, report_end
+from .schema import columns_of
 from .settings import ModelChoice, Settings, read_settings
 from .text import counted, listing, model_line, support, why_estimate
 
 if TYPE_CHECKING:
-    import polars as pl
     from rich.console import Console
 
     from ..artifact import FittedFlow
-    from ..training import Checkpoints, TableSplit
+    from ..training import Checkpoints
 
 
 def fit(
@@ -48,7 +50,8 @@ def fit(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most passes over the training data.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Most passes over the training data, streamed or not."),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Rows or images in a step.")
@@ -81,6 +84,18 @@ def fit(
     periodic: Annotated[
         list[str] | None,
         typer.Option(metavar="COL=LOW:HIGH", help="A column on a circle, as angle=0:360. Repeatable."),
+    ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What the columns are, as `pushforward schema` writes it."),
+    ] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Read the table buffer by buffer, or whole; by itself from about 10 million values on.",
+            show_default=False,
+        ),
     ] = None,
     given: Annotated[
         str | None,
@@ -146,16 +161,16 @@ def fit(
     }
     of_images = ImageOptions(given, labels, size, pixels)
     if is_of_images(table):
-        refuse_table_options(table, chosen({**of_table, "valid": valid}))
+        refuse_table_options(table, chosen({**of_table, "valid": valid, "schema": schema, "stream": stream}))
         fit_images(table, places, of_images, model=model, run=run, config=config)
         return
-    check_output(output, [table, valid, config])
+    check_output(output, [table, valid, config, schema])
     of_images.refuse(table)
     settings = Settings() if config is None else read_settings(config)
     training = settings.training | run
     TrainConfig(**training)
     data = DataConfig(**settings.data | chosen(of_table))
-    job = _Job(table, valid, data, ModelChoice.of(model, settings), training)
+    job = Job(table, valid, data, columns_of(schema, data), ModelChoice.of(model, settings), training, stream)
     fit_and_save(
         places,
         lambda checkpoints, out: _fit(job, checkpoints, out),
@@ -164,15 +179,19 @@ def fit(
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
+    """What is to be fitted to a table, as the user said it."""
+
     table: Path
     valid: Path | None
     data: DataConfig
+    schema: TableSchema | None
     choice: ModelChoice
     training: Mapping[str, Any]
+    stream: bool | None
 
 
-def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
+def _fit(job: Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
     with out.status(f"Reading {job.table}"):
         from ..data import read_table
         from ..training import fit_split, split_table
@@ -180,6 +199,10 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
         for path in (job.table, job.valid):
             if path is not None:
                 check_table(path)
+        streamed = is_streamed(job.table, job.data, job.stream)
+    if streamed:
+        return fit_stream(job, checkpoints, out, partial(_found, job))
+    with out.status(f"Reading {job.table}"):
         frame = read_table(job.table)
         seed = int(job.training.get("seed", 0))
         split = split_table(
@@ -187,15 +210,17 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
             job.data,
             seed=seed,
             model=job.choice.example,
+            schema=job.schema,
             valid=None if job.valid is None else read_table(job.valid),
             source=job.table,
             valid_source=job.valid,
         )
     rows = len(split.train)
-    columns = len(split.schema.columns) + len(split.schema.context)
-    model = job.choice.config(default_model(rows, columns, mixed=split.schema.mixed))
+    model = job.choice.config(default_table_model(rows, split.schema))
     training = replace(default_training(rows, seed, model), **job.training)
-    for line in [*_found(job, frame, split), f"Model: {model_line(model)}"]:
+    counts = (rows, len(split.valid), len(split.test))
+    found = _found(job, frame.columns, frame.height, split.schema, counts)
+    for line in [*found, f"Model: {model_line(model)}"]:
         out.print(line, soft_wrap=True)
     with TrainingProgress(out, training.epochs) as progress:
         return fit_split(
@@ -210,11 +235,16 @@ def _fit(job: _Job, checkpoints: Checkpoints, out: Console) -> FittedFlow:
         )
 
 
-def _found(job: _Job, frame: pl.DataFrame, split: TableSplit) -> list[str]:
+def _found(
+    job: Job, names: Sequence[str], rows: int, schema: TableSchema, counts: tuple[int, int, int]
+) -> list[str]:
     """Say what a table holds and what becomes of it."""
-    columns, context, data = split.schema.columns, split.schema.context, job.data
-    lines = [f"{job.table}: {counted(frame.height, 'row')}, {counted(frame.width, 'column')}"]
-    plain = [c.name for c in columns if c.step is None]
+    columns, context, data = schema.columns, schema.context, job.data
+    lines = [f"{job.table}: {counted(rows, 'row')}, {counted(len(names), 'column')}"]
+    labelled = [f"{c.name} ({counted(len(c.labels), 'label')})" for c in columns if c.labelled]
+    if labelled:
+        lines.append(f"  categories   {listing(labelled)}")
+    plain = [c.name for c in columns if c.step is None and not c.labelled]
     if plain:
         lines.append(f"  continuous   {listing(plain)}")
     for step in sorted({c.step for c in columns if c.step is not None}):
@@ -222,18 +252,26 @@ def _found(job: _Job, frame: pl.DataFrame, split: TableSplit) -> list[str]:
         lines.append(
             f"  dequantised  {listing(repeated)}: {'whole numbers' if step == 1 else f'multiples of {step:g}'}"
         )
-    if split.schema.dequantised:
+    if schema.dequantised:
         lines.append("               (their values repeat: each stands for the cell up to the next)")
     if context:
         lines.append(f"  given        {listing([c.name for c in context])}")
-    left_out = [*data.drop, *(f"{name} ({role})" for role, name in _roles(data))]
+    roles = {name: f"{name} ({role})" for role, name in _roles(data)}
+    known = {*schema.names, *schema.context_names}
+    left_out = [roles.get(name, name) for name in names if name not in known]
     if left_out:
         lines.append(f"  left out     {listing(left_out)}")
+    gaps = [c.name for c in (*columns, *context) if c.missing]
+    if gaps:
+        lines.append(f"  with gaps    {listing(gaps)}")
+    masses = [f"{c.name}: {listing([f'{a:g}' for a in c.atoms], 3)}" for c in columns if c.atoms]
+    if masses:
+        lines.append(f"  point masses {listing(masses)}")
     limited = [f"{c.name}: {support(c)}" for c in columns if c.bounded]
     if limited:
         lines.append(f"  supports     {listing(limited)}")
-    train, valid, test = len(split.train), len(split.valid), len(split.test)
-    unused = frame.height - train - test - (valid if job.valid is None else 0)
+    train, valid, test = counts
+    unused = rows - train - test - (valid if job.valid is None else 0)
     weightless = f"; {unused:,} of weight 0 left out" if unused else ""
     lines.append(f"Rows: {train:,} to train, {valid:,} to validate, {test:,} to test{weightless}")
     return lines

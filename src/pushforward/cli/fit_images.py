@@ -40,8 +40,10 @@ _INSTEAD = {
     "valid": "a tenth of the images chooses the best epoch; a sub-folder test beside train holds test images",
     "group": "images are split at random, but sub-folders train and test keep images apart",
     "weights": "each image counts once",
+    "stream": "images are read whole",
     "bounds": "the bounds of pixels are known; --pixels says how they come to the line",
     "periodic": "--pixels says how pixels come to the line",
+    "schema": "their size, classes and pixels are seen in them",
 }
 
 
@@ -88,9 +90,11 @@ class ImageOptions:
 def is_of_images(path: Path) -> bool:
     """Return whether ``fit`` is to take a path for images: also one that is nowhere and does not look like a table."""
     from ..data import holds_images
+    from ..data.parquet import is_pattern
     from ..data.readers import SUFFIXES, suffix_of
 
-    return holds_images(path) or (not path.exists() and suffix_of(path, SUFFIXES) is None)
+    nowhere = not path.exists() and suffix_of(path, SUFFIXES) is None
+    return holds_images(path) or (nowhere and not is_pattern(path))
 
 
 def refuse_table_options(images: Path, options: Mapping[str, Any]) -> None:

@@ -29,7 +29,6 @@ from .text import (
     model_fields,
     model_line,
     size,
-    stop_reason,
     support,
     why_estimate,
 )
@@ -125,7 +124,7 @@ def _show(fitted: FittedFlow, path: Path, out: Console) -> None:
             f"{facts.train_rows:,} train, {facts.valid_rows:,} validation, {facts.test_rows:,} test",
         ),
         *(_of_images(fitted) if of_images else _of_table(fitted)),
-        ("Epochs", f"{len(facts.valid_curve)} of {facts.config.epochs}, {best}{stop_reason(facts.stopped)}"),
+        ("Epochs", f"{len(facts.valid_curve)} of {facts.config.epochs}, {best}{facts.ending}"),
         ("Time", clock(facts.seconds)),
         ("Seed", str(facts.config.seed)),
         ("Versions", versions),
@@ -162,7 +161,11 @@ def _of_images(fitted: FittedFlow) -> list[tuple[str, str]]:
 def _show_columns(fitted: FittedFlow, out: Console) -> None:
     from rich.cells import cell_len
 
-    rows = [(c.name, "dequantised" if c.step else "continuous", support(c)) for c in fitted.table.columns]
+    grid = "dequantised" if fitted.flow.surjection is not None else "on a grid"
+    rows = [
+        (c.name, c.kind if c.labelled else grid if c.step else "continuous", support(c))
+        for c in fitted.table.columns
+    ]
     rows += [(c.name, "given", support(c)) for c in fitted.table.context]
     width = min(40, max(cell_len(name) for name, _, _ in (("Column", "", ""), *rows)))
     for i, (name, role, where) in enumerate([("Column", "Role", "Support"), *rows]):

@@ -123,22 +123,27 @@ def circles(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     return result
 
 
-def values(texts: Sequence[str]) -> dict[str, int | float]:
+Value = int | float | str
+"""A number, or a label; "" is a gap."""
+
+
+def values(texts: Sequence[str]) -> dict[str, Value]:
     """Return the values of columns given as COL=VALUE.
 
     Raises:
         UsageError: Another form, or a column given twice.
 
     Example:
-        >>> values(["age=30", "size=1.5"])
-        {'age': 30, 'size': 1.5}
+        >>> values(["age=30", "size=1.5", "city=Oslo", "note="])
+        {'age': 30, 'size': 1.5, 'city': 'Oslo', 'note': ''}
     """
-    result: dict[str, int | float] = {}
+    result: dict[str, Value] = {}
     for text in texts:
-        name, _, number = text.rpartition("=")
-        value = _number(number)
-        if not name or not math.isfinite(value):
-            raise UsageError(f"--set: expected COL=VALUE with a number, such as age=30, got {text!r}")
+        name, _, written = text.rpartition("=")
+        number = _number(written)
+        value: Value = written if math.isnan(number) else number
+        if not name or value in (math.inf, -math.inf):
+            raise UsageError(f"--set: expected COL=VALUE, such as age=30 or city=Oslo, got {text!r}")
         if name in result:
             raise UsageError(f"--set: column {name!r} is given twice")
         result[name] = value

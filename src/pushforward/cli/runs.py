@@ -13,7 +13,7 @@ import typer
 from ..errors import OutputError, TrainingError
 from .options import UsageError, duration
 from .signals import ended_by_sigterm
-from .text import clock, console, size, stop_reason
+from .text import clock, console, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +106,7 @@ def report_end(fitted: FittedFlow, output: Path, out: Console, *, following: str
     """Say how training ended, what was saved, and what may come next."""
     facts = fitted.facts
     best = f"Best epoch {facts.best_epoch} of {len(facts.valid_curve)}; " if facts.best_epoch else ""
-    out.print(f"{best}stopped after {clock(facts.seconds)}: {stop_reason(facts.stopped)}.")
+    out.print(f"{best}stopped after {clock(facts.seconds)}: {facts.ending}.")
     out.print(f"Saved {output} ({size(output.stat().st_size)}).", style="bold", soft_wrap=True)
     out.print(f"Next: {following}", soft_wrap=True)
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..configs import ColumnSchema, ImageSchema
-from ..errors import ArtifactError
-from .files import check_output, check_table, load_model, table_sink, to_stdout
-from .options import UsageError, closest, values
+from ..configs import ImageSchema
+from ..errors import DataError
+from .files import check_output, load_model, to_stdout
+from .given import CANDIDATES, check_conditions, check_drawn, chunks_of, draw
+from .options import UsageError, values
+from .parts import generator_state, job_of, refuse_resume, restartable, state_of_generator
+from .runs import note
 from .sample_images import ImageWishes, draw_images
-from .text import clock, console, counted, listing
+from .text import clock, console, counted
 
 if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    from numpy.typing import NDArray
-    from torch import Tensor
-
     from ..artifact import FittedFlow
 
 _CHUNK_ROWS = 8192
@@ -93,6 +92,14 @@ def sample(
             metavar="S", help="Above 1 a continuous flow draws what is more typical of its context."
         ),
     ] = 1.0,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on with a job that was interrupted, or throw away what it did.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw rows, or images, from a fitted density.
 
@@ -114,6 +121,7 @@ def sample(
     with out.status(f"Reading {model}") as status:
         fitted = _solved(load_model(model), model, steps, method, guidance)
         if isinstance(fitted.schema, ImageSchema):
+            refuse_resume(resume, model)
             if context is not None or fixed:
                 option = "--set" if fixed else "--context"
                 raise UsageError(
@@ -129,27 +137,48 @@ def sample(
         of_images.refuse(model)
         if not of_rows:
             check_output(output, [model, context], suffixes=WRITTEN_SUFFIXES)
-        _check_conditions(fitted, model, context, fixed)
+        check_conditions(fitted, model, context, fixed)
         import torch
 
+        from ..data import to_frame
+
+        effective = math.inf
         generator, written, started = torch.Generator().manual_seed(seed), 0, time.monotonic()
-        with table_sink(output) as write:
-            for size, given in _chunks(fitted, each, context, fixed):
-                x = fitted.flow.sample(
-                    (size,) if given is None else (),
-                    None if given is None else torch.from_numpy(given.matrix),
-                    temperature=temperature,
-                    generator=generator,
-                )
-                _check_finite(model, x, written)
-                frame = _frame(x.numpy(), fitted.table.columns)
-                write(frame if given is None else frame.hstack(given.frame))
+        options = {"rows": each, "seed": seed, "temperature": temperature, "set": fixed}
+        solver = {"steps": steps, "method": method, "guidance": guidance}
+        job = job_of("sample", model, {"context": context}, **options, **solver)
+        with restartable(output, job, resume=resume, on_note=partial(note, out)) as sink:
+            before = sink.rows
+            if before:
+                generator.set_state(generator_state(sink.state))
+            for size, given in chunks_of(fitted, each, context, fixed):
+                if written < before:
+                    written += size
+                    continue
+                try:
+                    x, least = draw(fitted, size, given, fixed, temperature=temperature, generator=generator)
+                except DataError:
+                    raise
+                except ValueError as error:
+                    raise UsageError(f"{model}: {error}") from None
+                effective = min(effective, least)
+                check_drawn(fitted, model, x, written)
+                frame = to_frame(x.numpy(), fitted.table.columns)
+                whole = frame if given is None else frame.hstack(given.frame)
+                sink.write(whole, lambda: state_of_generator(generator))
                 written += size
                 status.update(f"{counted(written, 'row')} drawn")
+    if math.isfinite(effective):
+        out.print(
+            f"The columns of --set do not all come first, so each row is chosen among {CANDIDATES} candidates by their "
+            f"weights, of which at least {effective:.1f} count: few make the draws less exact.",
+            soft_wrap=True,
+        )
     seconds = time.monotonic() - started
     per = "" if context is None else f", {each:,} for each row of {context}"
-    pace = f" ({written / seconds:,.0f} rows/s)" if written >= _DEFAULT_ROWS else ""
-    out.print(f"{counted(written, 'row')} drawn in {clock(seconds)}{pace}{per}.", soft_wrap=True)
+    drawn, earlier = written - before, f", {before:,} before" if before else ""
+    pace = f" ({drawn / seconds:,.0f} rows/s)" if drawn >= _DEFAULT_ROWS else ""
+    out.print(f"{counted(drawn, 'row')} drawn in {clock(seconds)}{pace}{earlier}{per}.", soft_wrap=True)
 
 
 def _solved(
@@ -168,89 +197,3 @@ def _solved(
         return replace(fitted, flow=with_solver(fitted.flow, method=method, steps=steps, guidance=guidance))
     except ValueError as error:
         raise UsageError(f"{model}: {error}") from None
-
-
-def _check_finite(model: Path, x: Tensor, before: int) -> None:
-    """Check that a draw is one: the inverse of a badly trained model can overflow."""
-    bad = (~x.isfinite()).any(-1)
-    if bool(bad.any()):
-        raise ArtifactError(
-            f"{model}: row {before + int(bad.nonzero()[0]) + 1} drawn from it is not finite, so its inverse overflows. "
-            f"pushforward diagnose {model} shows where; fit again, perhaps with a smaller learning rate."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """Conditions, one for each row to draw: as the flow takes them, and as they stand in the output."""
-
-    matrix: NDArray[np.float64]
-    frame: pl.DataFrame
-
-
-def _check_conditions(
-    fitted: FittedFlow, model: Path, context: Path | None, fixed: Mapping[str, int | float]
-) -> None:
-    wanted = fitted.table.context_names
-    if not wanted:
-        if context is not None or fixed:
-            raise UsageError(f"{model}: is not conditional, so there is nothing for --context or --set to do")
-        return
-    if context is None and not fixed:
-        options = " ".join(f"--set {name}=..." for name in wanted)
-        raise UsageError(
-            f"{model}: is the density of {listing(fitted.table.names)} given {listing(wanted)}. "
-            f"Give {options}, or --context TABLE"
-        )
-    if context is not None:
-        check_table(context)
-        return
-    for name in fixed:
-        if name not in wanted:
-            raise UsageError(
-                f"--set: {model} is not conditioned on {name!r}, but on {', '.join(map(repr, wanted))}."
-                f"{closest(name, wanted)}"
-            )
-    missing = [name for name in wanted if name not in fixed]
-    if missing:
-        raise UsageError(f"--set: a value for {', '.join(map(repr, missing))} is missing")
-
-
-def _chunks(
-    fitted: FittedFlow, each: int, context: Path | None, fixed: Mapping[str, int | float]
-) -> Iterator[tuple[int, _Given | None]]:
-    """Yield numbers of rows to draw, with their conditions where the model has any."""
-    columns = fitted.table.context
-    if not columns:
-        for start in range(0, each, _CHUNK_ROWS):
-            yield min(_CHUNK_ROWS, each - start), None
-        return
-    import numpy as np
-    import polars as pl
-
-    from ..data import iter_table, to_matrix
-
-    names, first = [c.name for c in columns], 1
-    frames = (
-        iter([pl.DataFrame({name: [fixed[name]] for name in names})])
-        if context is None
-        else iter_table(context, names, _CHUNK_ROWS)
-    )
-    for frame in frames:
-        matrix = to_matrix(frame, columns, source=context, first_row=first)
-        first += frame.height
-        for start in range(0, frame.height * each, _CHUNK_ROWS):
-            index = np.arange(start, min(start + _CHUNK_ROWS, frame.height * each)) // each
-            yield len(index), _Given(matrix[index], frame[index])
-
-
-def _frame(x: NDArray[np.float64], columns: Sequence[ColumnSchema]) -> pl.DataFrame:
-    """Return drawn rows as a table, whole numbers as such."""
-    import polars as pl
-
-    return pl.DataFrame(
-        [
-            pl.Series(column.name, x[:, j]).cast(pl.Int64 if column.integer else pl.Float64)
-            for j, column in enumerate(columns)
-        ]
-    )

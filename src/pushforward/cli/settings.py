@@ -77,7 +77,7 @@ class ModelChoice:
         return cls(known[name], settings.fields_of(known[name], name))
 
     @property
-    def example(self) -> ModelConfig | ImageModelConfig | None:
+    def example(self) -> Any:
         """A configuration of the model that was chosen, if one was."""
         return None if self.kind is None else self.kind(**self.fields)
 

@@ -88,8 +88,20 @@ def support(column: ColumnSchema) -> str:
     Example:
         >>> support(ColumnSchema(name="a", low=0.0)), support(ColumnSchema(name="n", step=1.0, high=9.0))
         ('(0, inf)', 'whole numbers up to 9')
+        >>> support(ColumnSchema(name="c", kind="boolean", missing=True))
+        '2 labels: false, true; gaps'
     """
+    special = ["gaps"] if column.missing else []
+    special += [f"{atom:g} by itself" for atom in column.atoms]
+    return _numbers(column) + (f"; {listing(special, 6)}" if special else "")
+
+
+def _numbers(column: ColumnSchema) -> str:
+    if column.labelled:
+        return f"{counted(len(column.labels), 'label')}: {listing(column.labels, 6)}"
     low, high = column.low, column.high
+    if column.kind != "number" and not column.bounded:
+        return column.kind + (f" ({column.timezone})" if column.timezone else "")
     if column.periodic:
         return f"circle [{low:g}, {high:g})"
     if column.step is None:
@@ -146,15 +158,3 @@ def listing(names: Sequence[str], most: int = 12) -> str:
     """
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def stop_reason(stopped: str) -> str:
-    """Return why training ended, in words."""
-    return {
-        "epochs": "all epochs done",
-        "patience": "no better validation loss for long enough",
-        "time": "time budget spent",
-        "interrupt": "interrupted",
-        "diverged": "too many steps were not finite",
-        "drift": "memory='constant' became too inexact",
-    }.get(stopped, stopped)

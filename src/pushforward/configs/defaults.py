@@ -9,8 +9,7 @@ from .models import ModelConfig, NSFConfig
 from .schema import TableSchema
 from .training import TrainConfig
 
-_FEW_ROWS_EACH = 10
-"""Fewer rows for each column than this are few: a flow then begins as a Gaussian, and learns a smoothed density."""
+_MANY_COLUMNS, _FEW_ROWS_EACH = 12, 100
 
 
 def default_model(rows: int, columns: int, *, mixed: bool = False, angles: bool = False) -> ModelConfig:
@@ -34,8 +33,13 @@ def default_model(rows: int, columns: int, *, mixed: bool = False, angles: bool 
     if mixed:
         return MixedConfig(hidden=(2 * width, 2 * width))
     return NSFConfig(
-        bins=16, hidden=(width, width, width), whiten=not angles and rows < _FEW_ROWS_EACH * columns
+        bins=16, hidden=(width, width, width), whiten=not angles and _is_sparse(rows, columns)
     )
+
+
+def _is_sparse(rows: int, columns: int) -> bool:
+    """Return whether rows are few for their columns: a flow then begins as a Gaussian and is smoothed."""
+    return columns >= _MANY_COLUMNS and rows < _FEW_ROWS_EACH * columns
 
 
 def default_table_model(rows: int, schema: TableSchema) -> ModelConfig:

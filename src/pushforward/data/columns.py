@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .texts import as_time, hidden_numbers
 
 WHOLE_LIMIT = 2.0**53
 """Whole numbers below it have a float64 to themselves."""
@@ -53,23 +53,42 @@ class Values:
     rounding: float
 
 
+def cleaned(series: pl.Series) -> pl.Series:
+    """A column without a name, with nulls for all gaps: NaN, and text that is blank or says NaN.
+
+    Methods of polars read a name such as ``^a$`` as a pattern.
+
+    Example:
+        >>> cleaned(pl.Series(["a", " ", "nan"], dtype=pl.Categorical)).to_list()
+        ['a', None, None]
+    """
+    series = series.alias("")
+    if series.dtype.is_float():
+        return series.fill_nan(None)
+    if not isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+        return series
+    texts = series.cast(pl.String)
+    given = ~texts.str.strip_chars().str.to_lowercase().is_in(["", "nan"])
+    return pl.select(pl.when(given).then(texts)).to_series().alias("")
+
+
 def read_column(series: pl.Series, place: Place, *, gaps: bool = False) -> Values:
     """The values of a column, checked.
 
-    Gaps become NaN where they are allowed. Text is taken where all of it reads as numbers: in a text table so is any column, until a chunk of it says
-    more.
+    Gaps become NaN where they are allowed. Text is taken where all of it reads as numbers: in a text table so is any
+    column, until a chunk of it says more.
 
     Raises:
         DataError: Other text, dates, lists; infinite values, and missing ones unless allowed; integers beyond 2**53.
     """
-    series = series.alias("")  # methods of polars read a name such as "^a$" as a pattern; the place has it
+    series = series.alias("")
     dtype = series.dtype
     if dtype.is_temporal():
         raise place.error(
             f"holds dates or times ({dtype})", None, "Convert it to seconds, or leave it out with --drop."
         )
     if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-        series = _parsed(series.cast(pl.String), place)
+        series = _parsed(cleaned(series), place)
     elif not (dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Null)):
         raise place.error(f"holds {dtype}, not numbers", None, "Leave it out with --drop.")
     numbers = series.cast(pl.Float64).to_numpy()  # nulls become NaN
@@ -97,7 +116,7 @@ def _not_finite(numbers: NDArray[np.float64], place: Place, gaps: bool) -> DataE
         return place.error(
             f"missing value, {number} in {rows}",
             int(np.argmax(missing)),
-            "Fill the gaps, or leave out these rows or this column.",
+            "Fill the gaps, or leave out these rows or this column; the model mixed can learn gaps.",
         )
     index = int(np.argmax(np.isinf(numbers)))
     return place.error(
@@ -119,25 +138,26 @@ def on_grid(values: Values, step: float) -> tuple[NDArray[np.float64], NDArray[n
     return nearest, np.abs(numbers - nearest) <= tolerance
 
 
-def _parsed(series: pl.Series, place: Place) -> pl.Series:
-    bare = series.str.strip_chars()
-    numbers = bare.cast(pl.Float64, strict=False)
-    bad = numbers.is_null() & series.is_not_null()
+def not_a_number(texts: pl.Series, index: int, place: Place, remedy: str) -> DataError:
+    """The error about a text among numbers; where the text hides a number, the remedy is to write it as one."""
+    text = texts[index : index + 1]
+    hidden = hidden_numbers(text)
+    if hidden is not None:
+        return place.error(hidden.problem, index, hidden.remedy)
+    return place.error(f"text where a number is expected: {text[0][:60]!r}", index, remedy)
+
+
+def _parsed(texts: pl.Series, place: Place) -> pl.Series:
+    numbers = texts.str.strip_chars().cast(pl.Float64, strict=False)
+    bad = numbers.is_null() & texts.is_not_null()
     if not bad.any():
         return numbers
     index = bad.arg_max() or 0
-    value = str(series[index])
-    remedy = "Encode it as numbers, or leave it out with --drop."
-    if _is_date(value):
-        remedy = "Convert dates to seconds, or leave the column out with --drop."
-    elif "," in value and bare[index].replace(",", ".", 1).replace(".", "", 1).lstrip("-").isdigit():
-        remedy = "Write decimal points, not commas."
-    raise place.error(f"text where a number is expected: {value[:60]!r}", index, remedy)
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text.strip())
-    except ValueError:
-        return False
-    return True
+    if as_time(texts[index : index + 1]) is not None:
+        problem = f"text where a number is expected: {texts[index][:60]!r}"
+        remedy = (
+            "Convert dates to seconds, or leave the column out with --drop; the model mixed can learn dates."
+        )
+        raise place.error(problem, index, remedy)
+    remedy = "Encode it as numbers, or leave it out with --drop; the model mixed can learn text."
+    raise not_a_number(texts, index, place, remedy)

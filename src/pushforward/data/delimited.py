@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import re
@@ -167,7 +166,7 @@ def scan_delimited(path: Path, columns: Sequence[str] | None = None) -> pl.LazyF
     rows, types = _types(text, len(taken))
     rows -= _trailing_blank_lines(path)
     if rows <= 0:
-        raise DataError("no rows below the header", source=path, remedy="Give a table with rows.")
+        raise _no_rows(path)
     typed = [_typed(i, dtype).alias(name) for i, (name, dtype) in enumerate(zip(taken, types, strict=True))]
     return text.head(rows).select(typed)
 
@@ -176,20 +175,51 @@ def parsing_error(path: Path, cause: Exception) -> DataError:
     """Finds the record that polars could not read; it names none itself."""
     header = read_header(path)
     width = len(header.names)
-    with open_text(path) as file, contextlib.suppress(csv.Error):
-        records = csv.reader(islice(file, header.skipped, None), delimiter=header.separator)
-        for row, record in enumerate(records, 0 if header.present else 1):
-            if len(record) > width:
-                problem = f"{len(record)} fields, but {width} columns"
-                return DataError(
-                    problem, source=path, row=row, remedy="Quote fields that hold the separator."
-                )
-            if _UNDECODED.search("".join(record)):
-                return DataError("not text in UTF-8", source=path, row=row, remedy=_TEXT_REMEDY)
+    first = 0 if header.present else 1
+    with open_text(path) as file:
+        records = csv.reader(
+            islice(file, header.skipped, None),
+            delimiter=header.separator,
+            skipinitialspace=header.separator != "\t",
+            strict=True,
+        )
+        row = first - 1
+        try:
+            for row, record in enumerate(records, first):
+                if len(record) > width:
+                    return _too_long(path, row, record, header)
+                if _UNDECODED.search("".join(record)):
+                    return DataError("not text in UTF-8", source=path, row=row, remedy=_TEXT_REMEDY)
+        except csv.Error:
+            remedy = "Quote a whole field or nothing of it, and double the quotes within."
+            return DataError("a quote that does not end its field", source=path, row=row + 1, remedy=remedy)
     reason = str(cause).strip().split("\n", 1)[0]
     return DataError(
         f"not a readable text table: {reason}", source=path, remedy="Check quotes and line ends."
     )
+
+
+def _too_long(path: Path, row: int, record: Sequence[str], header: Header) -> DataError:
+    """The error about a record of more fields than there are columns."""
+    width = len(header.names)
+    remedy = "Quote fields that hold the separator."
+    if header.present and header.names[0].startswith("#"):
+        remedy = "Leave out the comment above the line of names."
+    elif not any(record[width:]):
+        remedy = "Leave out separators at the ends of lines."
+    problem = f"{len(record)} fields, but {width} column{'' if width == 1 else 's'}"
+    return DataError(problem, source=path, row=row, remedy=remedy)
+
+
+def _no_rows(path: Path) -> DataError:
+    """The error about a table without rows, or with line ends that polars does not know."""
+    with open_text(path) as file:
+        lines = sum(1 for _ in islice(file, 2))
+        ends = getattr(file, "newlines", None)
+    if lines > 1 and ends == "\r":
+        remedy = "Save it with line feeds, as Unix and Windows have them."
+        return DataError("its lines end in carriage returns alone", source=path, remedy=remedy)
+    return DataError("no rows below the header", source=path, remedy="Give a table with rows.")
 
 
 def _clean(column: pl.Expr) -> pl.Expr:

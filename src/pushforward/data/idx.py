@@ -14,9 +14,9 @@ from typing import IO
 import numpy as np
 
 from ..errors import DataError
+from .damage import readable
 from .images import Images, ImageSet, Pixels, image_set
 from .labels import numbered, read_labels
-from .readers import _readable
 
 _GZIP = b"\x1f\x8b"
 _PACKING = 1032  # how many times over gzip can pack at most
@@ -88,7 +88,7 @@ def read_idx(path: Path, axes: int) -> Pixels:
     Raises:
         DataError: The file cannot be read, is none of these, or holds fewer or more bytes than its header says.
     """
-    with _readable(path), path.open("rb") as file:
+    with readable(path), path.open("rb") as file:
         packed = file.read(2) == _GZIP
         file.seek(0)
         room = path.stat().st_size * (_PACKING if packed else 1)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .arrays import _mapped
+from .damage import readable
 from .images import Images, ImageSet, Pixels, image_set
 from .labels import numbered, read_labels
 from .npy import ArrayHeader, array_headers, check_numeric
-from .readers import _readable
 
 IMAGE_KEYS = ("images", "x_train", "X")
 LABEL_KEYS = ("labels", "y_train", "y")
@@ -50,7 +50,7 @@ def read_arrays(path: Path, labels: Path | None) -> ImageSet:
         DataError: No array, or no single one, with images; values that are no pixels; labels that do not fit.
     """
     headers = array_headers(path)
-    with _readable(path):
+    with readable(path):
         if path.suffix.lower() != ".npz":
             check_numeric(headers[""].dtype, "the array", path)
             return ImageSet(_labelled(to_pixels(_mapped(path), path), labels), None, path.name)

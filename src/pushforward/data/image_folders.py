@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from .damage import readable
 from .images import Images, ImageSet, Pixels, Size, brought_to, described, image_set
 from .labels import PICTURE_SUFFIXES, read_labels, sorted_names
 from .names import listed
 from .pictures import check_picture, decode
-from .readers import _readable
 
 PARTS = ("train", "test")
 """Sub-folders that are parts of a set and not classes."""
@@ -138,7 +138,7 @@ def _read_part(folder: Path, labels: Path | None, size: Size | None) -> Images:
 def _content(folder: Path) -> tuple[list[Path], list[Path]]:
     """Sub-folders and pictures of a folder, each sorted by name."""
     folders, files = [], []
-    with _readable(folder):
+    with readable(folder):
         for path in sorted(folder.iterdir(), key=lambda path: path.name):
             if path.name.startswith("."):
                 continue

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
+from .damage import readable
 from .idx import has_idx_name, idx_in_folder, is_idx, read_idx_set
 from .image_arrays import image_key, read_arrays
 from .image_folders import read_picture_file, read_picture_folder
@@ -14,7 +15,7 @@ from .known_sets import KNOWN_SETS, is_known, read_known_set
 from .labels import PICTURE_SUFFIXES
 from .names import suggestion
 from .npy import array_headers
-from .readers import _readable
+from .parquet import parquet_files
 
 _ARRAYS = (".npy", ".npz")
 
@@ -22,9 +23,9 @@ _ARRAYS = (".npy", ".npz")
 def holds_images(path: str | Path) -> bool:
     """Whether a path is to be taken for images rather than for a table.
 
-    True of the name of a known set where no file has that name, of a folder, a picture by its suffix, an IDX file by
-    its name or its first bytes, and a NumPy file by the axes of its array. Never raises, and reads no more than
-    headers.
+    True of the name of a known set where no file has that name, of a folder without Parquet files, a picture by its
+    suffix, an IDX file by its name or its first bytes, and a NumPy file by the axes of its array. Never raises, and
+    reads no more than headers.
 
     Args:
         path: The path, or the name of a known set.
@@ -37,7 +38,9 @@ def holds_images(path: str | Path) -> bool:
     try:
         if not path.exists():
             return is_known(path)
-        if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES or has_idx_name(path):
+        if path.is_dir():
+            return not parquet_files(path)
+        if path.suffix.lower() in PICTURE_SUFFIXES or has_idx_name(path):
             return True
         if not path.is_file():  # a pipe would have to be waited for
             return False
@@ -81,18 +84,18 @@ def read_images(path: str | Path, *, labels: str | Path | None = None, size: Siz
 
 
 def _read(path: Path, labels: Path | None, size: Size | None) -> ImageSet:
-    with _readable(path):
+    with readable(path):
         there, folder = path.exists(), path.is_dir()
         if not there and not is_known(path):
             beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             raise DataError(
                 "no such file or folder", source=path, remedy=suggestion(path.name, [*beside, *KNOWN_SETS])
             )
-    if not there:  # not under `_readable`: the cache may refuse to be written
+    if not there:  # not under `readable`: the cache may refuse to be written
         if labels is not None:
             raise DataError(f"labels were given, but {path} has its own", remedy="Leave the labels out.")
         return read_known_set(str(path))
-    with _readable(path):
+    with readable(path):
         if folder:
             file = idx_in_folder(path)
             if file is None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from .damage import readable
 from .idx import idx_digest, read_idx
 from .images import Images, ImageSet, Labels, Pixels, image_set
 from .labels import numbered
 from .names import suggestion
-from .readers import _readable
 from .writers import as_output_error, atomic_path
 
 _DIGITS = tuple("0123456789")
@@ -211,7 +211,7 @@ def _checked_idx(name: str, path: Path, file: KnownFile) -> Pixels:
 
 
 def _check_archive(name: str, path: Path, file: KnownFile) -> None:
-    with _readable(path), path.open("rb") as opened:
+    with readable(path), path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if digest != file.sha256:
         raise _changed(name, path)
@@ -235,7 +235,7 @@ def _labels(values: Pixels, n: int, path: Path, known: KnownSet) -> Labels:
 def _read_cifar(name: str, known: KnownSet, path: Path) -> ImageSet:
     """Reads the batches out of the archive, none of which is written to the disk."""
     _check_archive(name, path, known.files[0])
-    with _readable(path):
+    with readable(path):
         held: dict[str, Pixels] = {}
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:

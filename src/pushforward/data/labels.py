@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .arrays import _mapped
+from .damage import readable
 from .delimited import is_number, open_text
 from .images import CLASSES, Labels
 from .names import listed, suggestion
 from .npy import array_headers, check_numeric
-from .readers import _readable
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """What the name of a picture may end in."""
@@ -106,7 +106,7 @@ def read_labels(path: str | Path, n: int, names: Sequence[str] = ()) -> tuple[La
     path = Path(path)
     if path.is_dir():
         raise DataError("is a folder", source=path, remedy="Give a file of labels.")
-    with _readable(path):
+    with readable(path):
         if not path.exists():
             beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             raise DataError("no such file", source=path, remedy=suggestion(path.name, beside))

@@ -17,6 +17,7 @@ from .names import check_names, listed
 
 # A matrix is filled by columns that share the lines of a processor's cache, and by rows that stay there meanwhile.
 _LINE, _BLOCK = 8, 8192
+_MOST_DROPPED = 20
 
 
 def to_matrix(
@@ -30,8 +31,9 @@ def to_matrix(
     """The values of the columns as float64, once they are known to be what the schema says.
 
     Labels become their places in the schema, counted from 0, dates and times numbers of days or seconds, gaps NaN
-    where the schema allows them; booleans in a column of numbers become 0 and 1. Values of discrete columns are returned as the float64 nearest to the multiple of
-    the step that they stand for, so that a decimal stored in 32 bits and one read from text are the same.
+    where the schema allows them; booleans in a column of numbers become 0 and 1. Values of discrete columns are
+    returned as the float64 nearest to the multiple of the step that they stand for, so that a decimal stored in 32
+    bits and one read from text are the same.
 
     Args:
         frame: A table or a chunk of one, with these columns and perhaps more.
@@ -46,9 +48,9 @@ def to_matrix(
         The matrix, (rows, columns).
 
     Raises:
-        DataError: No rows; an absent column; one with missing or infinite values, text, dates, lists, or
-            integers that a float64 cannot hold, which the schema does not have; a label that it does not have; a value of a discrete column off its grid; a value off its
-            circle or support.
+        DataError: No rows; an absent column; one with missing values, text or dates that the schema does not have
+            there, infinite values, lists, or integers that a float64 cannot hold; a label that the schema does not
+            have; a value of a discrete column off its grid; a value off its circle or support.
 
     Example:
         >>> frame = pl.DataFrame({"a": [1, 2], "b": [0.5, 0.25]})
@@ -119,16 +121,20 @@ def check_fittable(
     if constant:
         names = [columns[j].name for j in constant]
         others = f"; neither have {listed(names[1:])}" if len(names) > 1 else ""
-        value, column = float(matrix[0, constant[0]]), columns[constant[0]]
+        column, value = columns[constant[0]], matrix[:1, constant[0]]
+        shown = repr(float(value[0])) if column.kind == "number" else str(write_kind(value, column)[0])
         raise DataError(
-            f"all {rows} values are {column.labels[int(value)] if column.labelled else value!r}, so it has no density{others}",
+            f"all {rows} values are {shown}, so it has no density{others}",
             source=source,
             column=names[0],
-            remedy=f"Drop it with --drop {','.join(names)}.",
+            remedy=f"Drop it with --drop {','.join(names)}."
+            if len(names) <= _MOST_DROPPED
+            else "Leave such columns out of the table.",
         )
 
 
 def check_height(frame: pl.DataFrame, source: str | Path | None) -> None:
+    """Refuses a table without rows."""
     if frame.height == 0:
         raise DataError("no rows", source=source, remedy="Give a table with rows.")
 
@@ -167,6 +173,7 @@ def _check_support(
         bad = (numbers <= low) | (numbers >= high)
         where = f"not strictly between the declared bounds {low} and {high}"
         remedy = "Widen the bound, or leave the row out: a bounded column cannot lie on its bound."
+    bad &= ~np.isin(numbers, column.atoms)  # a point mass may lie on a bound
     if bad.any():
         row = int(np.argmax(bad))
         raise place.error(f"{float(numbers[row])!r} is {where}", row, remedy)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from .arrays import _REFUSED
-from .readers import _readable
+from .damage import readable
 
 
 class ArrayHeader(NamedTuple):
@@ -35,7 +35,7 @@ def array_headers(path: Path) -> dict[str, ArrayHeader]:
         ...     array_headers(path)["X"].shape
         (5, 8, 8)
     """
-    with _readable(path):
+    with readable(path):
         if path.suffix.lower() != ".npz":
             with path.open("rb") as file:
                 return {"": _header(file, path, path.stat().st_size)}

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,16 +13,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .arrays import array_frame, array_names, load_array
-from .delimited import parsing_error, scan_delimited
+from .damage import readable
+from .delimited import scan_delimited
 from .names import check_names, suggestion
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+from .parquet import ParquetTable, is_pattern, parquet_files
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz")
 """What the name of a table may end in."""
 
-_READ_AHEAD = 1 << 18  # bytes of a column
 _SIGNATURES = {
     b"PAR1": "a Parquet file",
     b"\x93NUMPY": "a NumPy array (.npy)",
@@ -44,39 +38,11 @@ _SIGNATURES = {
     b"\xfe\xff": "text in UTF-16",
 }
 _OWN_SIGNATURES = {".parquet": b"PAR1", ".npy": b"\x93NUMPY", ".npz": b"PK"}
-# What NumPy, ZIP archives and Arrow raise besides over headers that make no sense.
-_DAMAGE = (ArithmeticError, LookupError, RuntimeError, SyntaxError, TypeError, TokenError)
 
 
 class _Array(NamedTuple):
     values: NDArray[np.generic]
     columns: tuple[str, ...]
-
-
-class _Parquet(NamedTuple):
-    file: ParquetFile
-    columns: tuple[str, ...]
-
-    def whole(self) -> pl.DataFrame:
-        return _frame(self.file.read(columns=list(self.columns)), self.columns)
-
-    def chunks(self, rows: int) -> Iterator[pl.DataFrame]:
-        """Frames of that many rows, and one of those left; the file's batches end where its row groups do."""
-        held: pl.DataFrame | None = None
-        # In one thread: who takes a table chunk by chunk computes meanwhile.
-        for batch in self.file.iter_batches(rows, columns=list(self.columns), use_threads=False):
-            frame = _frame(batch, self.columns)
-            held = frame if held is None else pl.concat([held, frame])
-            if held.height >= rows:
-                yield held[:rows]
-                held = held[rows:]
-        if held is not None and held.height:
-            yield held
-
-
-def _frame(table: object, columns: Sequence[str]) -> pl.DataFrame:
-    """An Arrow table as a frame, with its columns in the order asked for."""
-    return pl.DataFrame(pl.from_arrow(table))[list(columns)]
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -86,9 +52,11 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.Dat
     data, the columns are ``x0, x1, ...`` (`pushforward.data.delimited.has_names`). Types are inferred over
     all rows. An array file holds one numeric array, (rows,) or (rows, columns), and its columns are ``x0, x1,
     ...`` too; in a ``.npz`` it is ``X``, or the only array with two axes. Pickled objects are never loaded.
+    Parquet files in one folder, or that match a pattern, are one table, their rows in the order of the names.
 
     Args:
-        path: The file; its suffix says what it is.
+        path: The file, whose suffix says what it is; or a folder of Parquet files, or a pattern such as
+            ``data/*.parquet``.
         columns: Names of the columns to read, in this order; None: all.
 
     Returns:
@@ -96,7 +64,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.Dat
 
     Raises:
         DataError: No such file, an unknown suffix, a file that is not what its suffix says or is cut short,
-            no rows, no such column.
+            no rows, no such column; files of a folder or pattern whose columns differ.
 
     Example:
         >>> import tempfile
@@ -107,11 +75,11 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.Dat
         [1.8, 1.65]
     """
     path = Path(path)
-    with _readable(path):
+    with readable(path):
         table = _open(path, columns)
         if isinstance(table, _Array):
             return array_frame(*table)
-        return table.whole() if isinstance(table, _Parquet) else table.collect()
+        return table.whole() if isinstance(table, ParquetTable) else table.collect()
 
 
 def iter_table(
@@ -133,11 +101,32 @@ def iter_table(
     if rows_per_chunk < 1:
         raise ValueError(f"rows_per_chunk: expected at least 1, got {rows_per_chunk}")
     path = Path(path)
-    with _readable(path):
+    with readable(path):
         table = _open(path, columns)
     if isinstance(table, _Array):
         return _array_chunks(table, rows_per_chunk)
     return _chunks(path, table, rows_per_chunk)
+
+
+def table_shape(path: str | Path, columns: Sequence[str] | None = None) -> tuple[int, tuple[str, ...]]:
+    """Counts the rows of a table and names its columns, of which nothing but text has to be read.
+
+    Args:
+        path: The file, as in `read_table`.
+        columns: Names of the columns to read, in this order; None: all.
+
+    Raises:
+        DataError: As `read_table`.
+    """
+    path = Path(path)
+    with readable(path):
+        table = _open(path, columns)
+        if isinstance(table, _Array):
+            return len(table.values), table.columns
+        if isinstance(table, ParquetTable):
+            return table.rows, table.columns
+        rows = table.select(pl.len()).collect(engine="streaming").item()
+        return int(rows), tuple(table.collect_schema().names())
 
 
 def suffix_of(path: Path, known: Sequence[str]) -> str | None:
@@ -151,29 +140,36 @@ def suffix_of(path: Path, known: Sequence[str]) -> str | None:
     return max((suffix for suffix in known if name.endswith(suffix)), key=len, default=None)
 
 
-def _open(path: Path, columns: Sequence[str] | None) -> pl.LazyFrame | _Array | _Parquet:
+def _open(path: Path, columns: Sequence[str] | None) -> pl.LazyFrame | _Array | ParquetTable:
+    files = parquet_files(path)
+    if files:
+        for file in files:
+            _checked_suffix(file)
+        return ParquetTable(files, columns)
     suffix = _checked_suffix(path)
     if suffix in (".npy", ".npz"):
         array = load_array(path)
         return _Array(array, check_names(array_names(array), columns, source=path))
     if suffix != ".parquet":
         return scan_delimited(path, columns)
-    # Not by polars, which panics over many a damaged file, with a trace of its own.
-    from pyarrow.parquet import ParquetFile
-
-    # Arrow would otherwise keep every row group that it has read ahead until the last is done.
-    file = ParquetFile(path, pre_buffer=False, buffer_size=_READ_AHEAD)
-    taken = check_names(file.schema_arrow.names, columns, source=path)
-    if file.metadata.num_rows == 0:
-        raise DataError("no rows", source=path, remedy="Give a table with rows.")
-    return _Parquet(file, taken)
+    return ParquetTable([path], columns)
 
 
 def _checked_suffix(path: Path) -> str:
     """The file's suffix, once the file is there and begins as such a file does."""
     suffix = suffix_of(path, SUFFIXES)
     if path.is_dir():
-        raise DataError("is a folder", source=path, remedy="Give the path of one table.")
+        raise DataError(
+            "is a folder without Parquet files",
+            source=path,
+            remedy="Give the path of a table, or of a folder of them.",
+        )
+    if is_pattern(path) and suffix in (None, ".parquet"):
+        raise DataError(
+            "no Parquet file matches",
+            source=path,
+            remedy="Put the pattern in quotes, such as 'data/*.parquet'.",
+        )
     if not path.exists():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError("no such file", source=path, remedy=suggestion(path.name, beside))
@@ -214,9 +210,9 @@ def _mismatch(path: Path, suffix: str, head: bytes) -> DataError:
     )
 
 
-def _chunks(path: Path, table: pl.LazyFrame | _Parquet, rows: int) -> Iterator[pl.DataFrame]:
-    with _readable(path):
-        if isinstance(table, _Parquet):
+def _chunks(path: Path, table: pl.LazyFrame | ParquetTable, rows: int) -> Iterator[pl.DataFrame]:
+    with readable(path):
+        if isinstance(table, ParquetTable):
             yield from table.chunks(rows)
         else:
             yield from table.collect_batches(chunk_size=rows, maintain_order=True)
@@ -225,35 +221,3 @@ def _chunks(path: Path, table: pl.LazyFrame | _Parquet, rows: int) -> Iterator[p
 def _array_chunks(table: _Array, rows: int) -> Iterator[pl.DataFrame]:
     for start in range(0, len(table.values), rows):
         yield array_frame(table.values[start : start + rows], table.columns)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what the libraries raise over a bad file into an error that names it."""
-    try:
-        yield
-    except DataError:
-        raise
-    except MemoryError as error:
-        raise DataError(
-            "needs more memory than there is, or is damaged",
-            source=path,
-            remedy="Copy it again, or split it.",
-        ) from error
-    except PermissionError as error:
-        raise DataError("may not be read", source=path, remedy="Check its permissions.") from error
-    except (
-        pl.exceptions.PolarsError,
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        zipfile.BadZipFile,
-        *_DAMAGE,
-    ) as error:
-        if isinstance(error, pl.exceptions.PolarsError) and path.suffix.lower() != ".parquet":
-            raise parsing_error(path, error) from error
-        reason = str(error).strip().split("\n", 1)[0]
-        raise DataError(
-            f"cut short or damaged ({reason})", source=path, remedy="Copy or download it again."
-        ) from error

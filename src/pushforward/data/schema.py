@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from ..configs.schema import ColumnSchema, TableSchema
 from ..errors import DataError
-from .columns import WHOLE_LIMIT, Place, Values, on_grid, read_column
-from .kinds import as_time, kind_of, labels_of, read_kind
+from .columns import WHOLE_LIMIT, Place, Values, cleaned, not_a_number, on_grid
+from .kinds import kind_of, labels_of, read_kind
 from .matrix import check_height
 from .names import listed, suggestion
+from .texts import as_time, hidden_numbers
 
 _DECIMALS = range(7)
 _CLOCK = (86400.0, 3600.0, 60.0, 1.0)
-_ATOM_SHARE = 0.05
+_ATOM_SHARE, _ATOM_ROWS, _ATOM_TIMES = 0.05, 10, 10
 _EDGE_SHARE, _EDGE_ROWS = 0.01, 10
 _ORDINAL = 32
 _MOST_LABELS, _FEW_LABELS = 1000, 20
@@ -47,8 +48,8 @@ def infer_schema(
     - a column has step ``10**-k``, for the smallest k from 0 to 6 whose multiples hold all values to rounding,
       if at least half of the rows share their value with another row (a measurement written with six digits
       but hardly ever repeated is continuous);
-    - any other column of numbers is continuous, and so is a periodic one; a value that fills 5 % of the rows is
-      an atom, with a probability of its own.
+    - any other column of numbers is continuous, and so is a periodic one; a value that fills 5 % of the rows, and
+      ten times as many as others do, is an atom, with a probability of its own.
 
     Text is a number or a date where all of it reads as such, else a category; truth values are categories too.
     Dates and times are numbers of days or seconds. Gaps (nulls and NaN) have a probability in the columns that
@@ -98,13 +99,11 @@ def infer_schema(
         raise DataError(
             "no column is left to model", source=source, remedy="Exclude or condition on fewer columns."
         )
-    if "" in modelled:
-        raise DataError(
-            f"column number {frame.columns.index('') + 1} has no name",
-            source=source,
-            remedy="Name it; or, if it numbers the rows, write the table without it (index=False in pandas).",
-        )
     check_height(frame, source)
+    if "" in modelled:
+        raise _nameless(frame, source)
+    if frame.width == 1:
+        _check_apart(frame.to_series(), Place(source, modelled[0]))
     declared = _Declared(bounds, periodic)
     columns = [_infer(frame[name], Place(source, name), declared, mixed) for name in modelled]
     context = [_infer_given(frame[name], Place(source, name), mixed) for name in condition]
@@ -115,6 +114,31 @@ def infer_schema(
     if mixed is False or (mixed is None and not schema.mixed):
         return schema
     return replace(schema, columns=tuple(_with_edges(c, frame[c.name], source) for c in columns))
+
+
+def _nameless(frame: pl.DataFrame, source: str | Path | None) -> DataError:
+    place = frame.columns.index("")
+    if cleaned(frame.to_series(place)).null_count() == frame.height:
+        problem, remedy = "has neither name nor values", "Leave out separators at the ends of lines."
+    else:
+        problem = "has no name"
+        remedy = "Name it; or, if it numbers the rows, write the table without it (index=False in pandas)."
+    return DataError(f"column number {place + 1} {problem}", source=source, remedy=remedy)
+
+
+def _check_apart(series: pl.Series, place: Place) -> None:
+    """Refuses a table of a single column, if that looks like several with a separator that was not recognised."""
+    if series.dtype != pl.String:
+        return
+    texts = series.alias("").drop_nulls()
+    for separator in ",;|\t":
+        times = place.column.count(separator)
+        if times and bool((texts.str.count_matches(separator, literal=True) == times).all()):
+            raise place.error(
+                f"the only column has {separator!r} in its name and values, as if that separated columns",
+                None,
+                "Separate columns by commas in a .csv, by tabs in a .tsv.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,33 +184,34 @@ def _infer_given(series: pl.Series, place: Place, mixed: bool | None) -> ColumnS
 
 def _kind(series: pl.Series, place: Place, mixed: bool | None) -> ColumnSchema:
     """What kind of values a column has, and whether it has gaps."""
-    name, series = place.column, series.alias("")
     if mixed is False:
-        return _plain_kind(series, name)
-    if series.dtype.is_float():
-        series = series.fill_nan(None)
+        return _plain_kind(series, place.column)
+    series = cleaned(series)
     missing = series.null_count() > 0
-    if missing and series.null_count() == len(series):
+    if series.null_count() == len(series):
         raise place.error("holds no value at all", None, "Leave it out with --drop.")
+    if isinstance(series.dtype, pl.String):
+        return _kind_of_text(series, place, missing)
     if isinstance(series.dtype, pl.Boolean):
-        return ColumnSchema(name=name, kind="boolean", missing=missing)
-    if series.dtype.is_temporal():
-        kind, zone = kind_of(series.dtype)
-        return ColumnSchema(name=name, kind=kind, timezone=zone, missing=missing)
-    if not isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
-        return ColumnSchema(name=name, missing=missing)
-    texts = series.cast(pl.String).str.strip_chars()
-    numbers = texts.cast(pl.Float64, strict=False)
-    numeric = int(numbers.count())
-    if numeric == texts.count():
-        return ColumnSchema(name=name, missing=missing)
+        return ColumnSchema(name=place.column, kind="boolean", missing=missing)
+    return replace(_plain_kind(series, place.column), missing=missing)
+
+
+def _kind_of_text(texts: pl.Series, place: Place, missing: bool) -> ColumnSchema:
+    """Numbers or times, where all of it reads as such; else labels, unless most of it reads as numbers or dates."""
+    numbers = texts.str.strip_chars().cast(pl.Float64, strict=False)
+    if numbers.count() == texts.count():
+        return ColumnSchema(name=place.column, missing=missing)
     times = as_time(texts)
     if times is not None:
-        kind, zone = kind_of(times.dtype)
-        return ColumnSchema(name=name, kind=kind, timezone=zone, missing=missing)
-    if 2 * numeric > texts.count():
-        read_column(series, place, gaps=True)  # refuses the first text among numbers
-    return ColumnSchema(name=name, kind="category", categories=_labels(series, place), missing=missing)
+        return replace(_plain_kind(times, place.column), missing=missing)
+    remedy = "Write a number, or nothing where it is missing; or leave the column out with --drop."
+    hidden = hidden_numbers(texts, as_labels=True)
+    if hidden is not None:
+        raise place.error(hidden.problem, hidden.place, hidden.remedy)
+    if 2 * numbers.count() > texts.count():
+        raise not_a_number(texts, (numbers.is_null() & texts.is_not_null()).arg_max() or 0, place, remedy)
+    return ColumnSchema(name=place.column, kind="category", categories=_labels(texts, place), missing=missing)
 
 
 def _plain_kind(series: pl.Series, name: str) -> ColumnSchema:
@@ -197,28 +222,34 @@ def _plain_kind(series: pl.Series, name: str) -> ColumnSchema:
     return ColumnSchema(name=name)
 
 
-def _labels(series: pl.Series, place: Place) -> tuple[str, ...]:
+def _labels(texts: pl.Series, place: Place) -> tuple[str, ...]:
     """The labels of a column of text, sorted.
 
     Raises:
-        DataError: So many that they rather name the rows.
+        DataError: So many that they rather name the rows, or are numbers with a unit.
     """
-    labels = labels_of(series).drop_nulls()
+    labels = labels_of(texts).drop_nulls()
     distinct = labels.unique().sort().to_list()
-    if len(distinct) > _FEW_LABELS and (len(distinct) > _MOST_LABELS or 2 * len(distinct) > len(labels)):
-        raise place.error(
-            f"holds {len(distinct):,} different texts in {len(labels):,} rows, such as {distinct[0][:40]!r}: names of rows, "
-            "not labels",
-            None,
-            "Leave it out with --drop.",
-        )
-    return tuple(distinct)
+    if len(distinct) <= _FEW_LABELS or (len(distinct) <= _MOST_LABELS and 2 * len(distinct) <= len(labels)):
+        return tuple(distinct)
+    hidden = hidden_numbers(texts)
+    if hidden is not None:
+        raise place.error(hidden.problem, hidden.place, hidden.remedy)
+    raise place.error(
+        f"holds {len(distinct):,} different texts in {len(labels):,} rows, such as {distinct[0][:40]!r}: "
+        "names of rows, not labels",
+        None,
+        "Leave it out with --drop.",
+    )
 
 
 def _atoms(numbers: NDArray[np.float64], low: float | None, high: float | None) -> tuple[float, ...]:
     """Values that fill a good part of the rows of a continuous column, within its support."""
     values, counts = np.unique(numbers, return_counts=True)
-    enough = counts >= max(2, _ATOM_SHARE * len(numbers))
+    # Rounded measurements repeat too, but none of them stands out.
+    enough = (counts >= max(_ATOM_ROWS, _ATOM_SHARE * len(numbers))) & (
+        counts >= _ATOM_TIMES * np.median(counts)
+    )
     if low is not None:
         enough &= values >= low
     if high is not None:
@@ -298,6 +329,7 @@ def _step(values: Values) -> float | None:
         # Where rounding alone covers an eighth of a cell, lying on the grid says nothing.
         if 8 * values.rounding * float(np.abs(numbers).max()) > step / 8:
             return None
-        if on_grid(values, step)[1].all():
-            return step
+        nearest, fits = on_grid(values, step)
+        if fits.all():
+            return step if nearest.any() else None  # all of it so small that it is 0 but for rounding
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from ..errors import DataError
 
 Rows = NDArray[np.int64]
 
+_BLOCK = 65_536  # rows whose numbers are drawn together
 _LABEL = "Give every row a label, all numbers or all text."
 
 
@@ -61,6 +63,57 @@ def split_rows(
     part = part_of_group[labels]
     train, valid, test = (np.flatnonzero(part == k) for k in range(3))
     return train, valid, test
+
+
+@dataclass(frozen=True, slots=True)
+class RowSplit:
+    r"""The part of each row of a table on disk, known from the row's place alone.
+
+    A row has a number :math:`u` in [0, 1), the Philox generator's under the key ``seed`` and a counter made of file
+    and row; test rows have :math:`u < t`, validation rows :math:`t \le u < t + v`, all others are for training.
+
+    Attributes:
+        seed: Seed of the numbers.
+        valid: Share of the validation rows, :math:`v`.
+        test: Share of the test rows, :math:`t`.
+
+    References:
+        Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011, section 3.
+        https://doi.org/10.1145/2063384.2063405
+
+    Example:
+        >>> split = RowSplit(seed=0, valid=0.1, test=0.1)
+        >>> whole = split.numbers(0, 0, 100_000)
+        >>> bool((split.numbers(0, 70_000, 500) == whole[70_000:70_500]).all())
+        True
+    """
+
+    seed: int
+    valid: float
+    test: float
+
+    def numbers(self, file: int, first: int, rows: int) -> NDArray[np.float64]:
+        """The numbers :math:`u` of consecutive rows of a file.
+
+        Args:
+            file: Which of the table's files, from 0.
+            first: The first row, counted from 0 in its file.
+            rows: How many.
+
+        Returns:
+            The numbers, (rows,).
+        """
+        start, end = first // _BLOCK, -(-(first + rows) // _BLOCK)
+        drawn = [
+            np.random.Philox(key=[self.seed, 0], counter=[0, 0, block, file]).random_raw(_BLOCK)
+            for block in range(start, end)
+        ]
+        raw = np.concatenate([*drawn, np.empty(0, np.uint64)])[first - start * _BLOCK :][:rows]
+        return np.asarray((raw >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+    def training(self, file: int, first: int, rows: int) -> NDArray[np.bool_]:
+        """Which of consecutive rows of a file are for training, (rows,)."""
+        return self.numbers(file, first, rows) >= self.test + self.valid
 
 
 def _numbered(n: int, groups: NDArray[np.generic] | None) -> tuple[Rows, Rows]:

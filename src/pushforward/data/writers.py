@@ -75,12 +75,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def without_durations(frame: pl.DataFrame) -> pl.DataFrame:
+    """The table with durations as numbers of seconds, which is how text holds them.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> without_durations(pl.DataFrame({"a": [timedelta(minutes=1.5), None]}))["a"].to_list()
+        [90.0, None]
+    """
+    columns = [
+        pl.Series(column.name, column.alias("").dt.total_microseconds().to_numpy() / 1e6, nan_to_null=True)
+        if column.dtype == pl.Duration
+        else column
+        for column in frame.iter_columns()
+    ]
+    return pl.DataFrame(columns)
+
+
 class TableWriter:
     """Writes a table chunk by chunk, as CSV or Parquet by its suffix, and atomically (`atomic_path`).
 
-    Categories are written as text. In CSV a float is written with the fewest digits that read back as the
-    same float, a missing value as nothing (in a table of one column as NA, since an empty last line would not
-    count as a row), and names that could be taken for data are quoted.
+    Categories are written as text, and in CSV durations as seconds. In CSV a float is written with the fewest digits
+    that read back as the same float, a missing value as nothing (in a table of one column as NA, since an empty last
+    line would not count as a row), and names that could be taken for data are quoted.
 
     Args:
         path: The output.
@@ -134,7 +151,8 @@ class TableWriter:
             if self._suffix == ".csv":
                 if self._schema is None:
                     self._file.write(_header(frame.columns))
-                frame.write_csv(self._file, include_header=False, null_value="NA" if frame.width == 1 else "")
+                gap = "NA" if frame.width == 1 else ""
+                without_durations(frame).write_csv(self._file, include_header=False, null_value=gap)
             else:
                 self._write_parquet(self._file, frame)
         self._schema = frame.schema

@@ -1,5 +1,7 @@
-"""Checks of a flow: ``diagnose``. How it carries its base to the data, and how far two samples are apart."""
+"""Uses and checks of a flow: anomaly scores with the reasons for them, ``diagnose``, how far two samples are apart."""
 
+from .anomaly import alarm_threshold, anomaly_score, conformal_p_values, score_ratio, typicality
+from .anomaly_reasons import Explanation, explain
 from .diagnostics import diagnose
 from .trajectories import density_path, trajectories
 from .two_samples import classifier_two_sample, sliced_wasserstein
@@ -7,9 +9,16 @@ from .verdict import Diagnosis
 
 __all__ = [
     "Diagnosis",
+    "Explanation",
+    "alarm_threshold",
+    "anomaly_score",
     "classifier_two_sample",
+    "conformal_p_values",
     "density_path",
     "diagnose",
+    "explain",
+    "score_ratio",
     "sliced_wasserstein",
     "trajectories",
+    "typicality",
 ]

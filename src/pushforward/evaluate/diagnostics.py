@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..flows import Flow
+from ..flows import Flow, MixedFlow
 from ..networks.shapes import check_event
 from . import measures
 from .findings import judge
@@ -94,6 +94,11 @@ def _check(flow: Flow, x: Tensor | None, context: Tensor | None, rows: int) -> N
     if not isinstance(flow, Flow):
         raise ValueError(
             f"diagnose: flow must be a Flow, got {type(flow).__name__}; of a fitted flow, give its .flow"
+        )
+    if isinstance(flow, MixedFlow):
+        raise ValueError(
+            "diagnose: flow must be an invertible map of numbers, got a mixed density of columns of several kinds, "
+            "which has no inverse to check"
         )
     if flow.augment is not None:
         raise ValueError(

@@ -98,11 +98,10 @@ class ColumnFactors(nn.Module):
             places = [j for j, column in enumerate(columns) if _law(column) == law]
             if places:
                 periodic = range(len(places)) if law == "circle" else ()
-                self.maps[law] = spline_map(range(len(places)), bins=bins, bound=bound, periodic=periodic)
-                self._places[law] = places
-                each = self.maps[law].parameters_each
-                self.elements += [j for j in places for _ in range(each)]
-                self._sizes.append(len(places) * each)
+                spline = spline_map(range(len(places)), bins=bins, bound=bound, periodic=periodic)
+                self.maps[law], self._places[law] = spline, places
+                self.elements += [j for j in places for _ in range(spline.parameters_each)]
+                self._sizes.append(len(places) * spline.parameters_each)
         # Of the columns that choose: their place, and their number of choices.
         self._choices = [(j, len(_choices(c))) for j, c in enumerate(columns) if len(_choices(c)) > 1]
         self.elements += [j for j, count in self._choices for _ in range(count)]
@@ -190,7 +189,8 @@ def log_normal_between(lower: Tensor, upper: Tensor) -> Tensor:
     log_a = torch.special.log_ndtr(a.masked_fill(open_below, -1.0))
     # Ends that rounding has made equal leave a density of nothing, and not NaN.
     share = torch.expm1((log_a - log_b).clamp(max=-torch.finfo(a.dtype).eps)).neg().log()
-    return log_b + share.masked_fill(open_below, 0.0)
+    between: Tensor = log_b + share.masked_fill(open_below, 0.0)
+    return between
 
 
 def _law(column: ColumnSchema) -> str | None:

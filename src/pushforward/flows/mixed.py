@@ -198,7 +198,7 @@ class MixedFlow(Flow):
             )
         order = self.base.networks[0].order
         exact = len(self.base.networks) == 1 and bool(
-            (order[known] < int(known.sum())).all()  # type: ignore[operator,index]
+            (order[known] < int(known.sum())).all()  # type: ignore[index]
         )
         count = 1 if exact else candidates
         with torch.no_grad():

@@ -11,6 +11,7 @@ from .objective import (
 )
 from .pairing import PAIRINGS, pair
 from .paths import PATHS, Path
+from .smoothed import smoothed_likelihood_objective
 
 __all__ = [
     "MAXIMUM_LIKELIHOOD",
@@ -25,4 +26,5 @@ __all__ = [
     "pair",
     "reflow_objective",
     "reflow_pairs",
+    "smoothed_likelihood_objective",
 ]

@@ -27,12 +27,14 @@ class Objective:
         validation: What chooses the best epoch.
         in_nats: Whether they are negative log-likelihoods, of which that of preprocessing can be subtracted.
         noisy: Whether the loss draws noise.
+        bounded: Whether the loss has a lower bound also where a value repeats, at which a density can grow.
     """
 
     loss: Loss
     validation: Loss
     in_nats: bool = True
     noisy: bool = False
+    bounded: bool = False
 
 
 def _likelihood(penalties: Mapping[str, float]) -> Loss:

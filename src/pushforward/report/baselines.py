@@ -88,6 +88,39 @@ def gaussian(
     return _baseline("Gaussian", detail, log_prob(s, best) + shift)
 
 
+def gaussian_given(
+    rows: tuple[Matrix, Matrix, Matrix],
+    contexts: tuple[Matrix, Matrix, Matrix],
+    *,
+    regularisation: float = 1e-6,
+) -> Baseline:
+    r"""A linear regression with Gaussian errors: :math:`\log N(x, c) - \log N(c)` of one joint Gaussian.
+
+    Args:
+        rows: Training, validation and test rows, each (rows, columns).
+        contexts: What is given of each of them, (rows, columns given).
+        regularisation: Added to the variances, in units of a column's variance.
+
+    Raises:
+        ValueError: Matrices that do not fit together or hold values that are not finite.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> c = rng.normal(size=(3000, 1))
+        >>> x = 5.0 * c + rng.normal(size=(3000, 1))
+        >>> parts = [slice(0, 1000), slice(1000, 2000), slice(2000, 3000)]
+        >>> fitted = gaussian_given(tuple(x[part] for part in parts), tuple(c[part] for part in parts))
+        >>> round(fitted.mean, 1), round(-0.5 * math.log(2 * math.pi * math.e), 1)
+        (-1.4, -1.4)
+    """
+    joint = [np.hstack(parts) for parts in zip(rows, contexts, strict=True)]
+    together, alone = (
+        gaussian(*parts, regularisations=(regularisation,)).values for parts in (joint, contexts)
+    )
+    detail = f"linear regression, regularisation {regularisation:g} of the variance"
+    return _baseline("Gaussian given the conditions", detail, together - alone)
+
+
 def gaussian_mixture(
     train: Matrix,
     valid: Matrix,

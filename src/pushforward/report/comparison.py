@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,6 +80,23 @@ def compare(
     )
 
 
+def columns_of(comparison: Comparison, columns: list[int]) -> Comparison:
+    """Leave out all but some of the columns."""
+    return replace(
+        comparison,
+        names=tuple(comparison.names[j] for j in columns),
+        steps=comparison.steps[columns],
+        real=comparison.real[:, columns],
+        drawn=comparison.drawn[:, columns],
+    )
+
+
+def without_gaps(comparison: Comparison, shown: list[int]) -> Comparison:
+    """Leave out rows without a number in one of the columns."""
+    real, drawn = (rows[np.isfinite(rows[:, shown]).all(1)] for rows in (comparison.real, comparison.drawn))
+    return replace(comparison, real=real, drawn=drawn)
+
+
 def most_dependent(x: Matrix, most: int) -> list[int]:
     """Return the columns with the largest mean absolute rank correlation with the others, in the table's order.
 
@@ -111,7 +128,18 @@ def log_density(fitted: FittedFlow, points: Matrix, steps: Matrix) -> Matrix:
     return result
 
 
-def noisy_log_prob(fitted: FittedFlow, rows: Matrix) -> Matrix:
+def dequantised(fitted: FittedFlow, parts: Sequence[Matrix], *, seed: int) -> list[Matrix]:
+    """Return rows with noise within the cells of their discrete values, one source for all parts."""
+    import torch
+
+    from ..surjections import Dequantise
+
+    noise = Dequantise([column.step or 0.0 for column in fitted.table.columns])
+    generator = torch.Generator().manual_seed(seed)
+    return [noise.encode(torch.from_numpy(part), generator=generator)[0].numpy() for part in parts]
+
+
+def noisy_log_prob(fitted: FittedFlow, rows: Matrix, context: Matrix | None = None) -> Matrix:
     """Return the log-density in nats of rows to whose discrete values noise within their cells was added before.
 
     The noise then is the same for every model that is held against the flow.
@@ -124,9 +152,13 @@ def noisy_log_prob(fitted: FittedFlow, rows: Matrix) -> Matrix:
         fitted.flow.transform,
         fitted.flow.base,
         preprocess=fitted.flow.preprocess,
+        context_preprocess=fitted.flow.context_preprocess,
+        embedding=fitted.flow.embedding,
+        context_shape=fitted.flow.context_shape,
         augment=fitted.flow.augment,
     )
-    result: Matrix = score(flow, torch.from_numpy(rows)).value.double().numpy()
+    given = None if context is None else torch.from_numpy(context)
+    result: Matrix = score(flow, torch.from_numpy(rows), given).value.double().numpy()
     return result
 
 

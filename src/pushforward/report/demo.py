@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from .demo_checkerboard import checkerboard
 from .demo_digits import digits
 from .demo_table import wine
 from .html import Page, render_page
+from .machine import machine
 from .progress import Stages
 
 if TYPE_CHECKING:
@@ -99,27 +98,3 @@ def _threads(count: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def machine() -> str:
-    """Return the processor, the threads in use and the versions of what computes."""
-    import torch
-
-    from ..training.environment import library_versions
-
-    versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
-    used = torch.get_num_threads()
-    threads = "1 thread" if used == 1 else f"{used} threads"
-    return f"{_processor()}, {os.cpu_count()} cores, computed with {threads}; {versions}"
-
-
-def _processor() -> str:
-    """Return the processor's name where the system tells it, else its architecture."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

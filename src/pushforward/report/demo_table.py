@@ -55,7 +55,7 @@ def wine(folder: Path, stages: Stages, *, quick: bool) -> Section:
         quick: Whether to train for a moment only.
     """
     from ..artifact import load, save
-    from ..configs import DataConfig, TrainConfig
+    from ..configs import DataConfig, TrainConfig, default_table_model
     from ..data import read_table
     from ..training import split_table
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..evaluate import Diagnosis
-from ..evaluate.verdict import NO_DIGIT, SHARES, Quantiles
+from ..evaluate.verdict import NO_DIGIT, SHARES, Latent, Quantiles
 from ..evaluate.wording import MEANING, mass_text
-from .figures import LIGHT, Theme, cells, dress, legend, new_figure, write_figure
+from .figures import LIGHT, Theme, cells, dress, legend, new_figure, one_axes, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 11.0, 8.4
+_PANEL_WIDTH, _PANEL_HEIGHT, _PANEL_LEFT = 5.0, 3.4, 1.15
 _LEFT, _GAP = 0.85, 0.95
 _MOST_CURVES, _MOST_LAYERS = 6, 24
 _ROOM = 1.35  # height of a picture of shares
@@ -44,12 +46,16 @@ def diagnosis_figure(diagnosis: Diagnosis, theme: Theme = LIGHT) -> Figure:
     figure = new_figure(_WIDTH, _HEIGHT, theme)
     box = (_LEFT, 0.6, _WIDTH - _LEFT - 0.3, _HEIGHT - 2.15)
     grid = cells(figure, box, 2, 2, gap=_GAP)
-    axes = [figure.add_subplot(grid[i, j]) for i in range(2) for j in range(2)]
     _headline(figure, diagnosis, theme)
-    _round_trips(axes[0], diagnosis, theme)
-    _layers(axes[1], diagnosis, theme)
-    _precision(axes[2], diagnosis, theme)
-    _latent(axes[3], diagnosis, theme)
+    for k, draw in enumerate(PANELS.values()):
+        draw(figure.add_subplot(grid[k]), diagnosis, theme)
+    return figure
+
+
+def panel_figure(diagnosis: Diagnosis, panel: str, theme: Theme = LIGHT) -> Figure:
+    """Return one of the ``PANELS`` as a figure of its own, for narrow pages."""
+    figure, ax = one_axes(_PANEL_WIDTH, _PANEL_HEIGHT, theme, margins=(_PANEL_LEFT, 0.5, 0.1, 0.4))
+    PANELS[panel](ax, diagnosis, theme)
     return figure
 
 
@@ -133,38 +139,39 @@ def _precision(ax: Axes, d: Diagnosis, theme: Theme) -> None:
 
 
 def _latent(ax: Axes, d: Diagnosis, theme: Theme) -> None:
+    if d.latent is not None:
+        draw_latent(ax, d.latent, theme)
+        ax.set_title("Latents of the data against the base", color=theme.ink, fontsize=10, loc="left")
+        return
+    dress(ax, theme, title="Latents of the data against the base")
+    reason = next((m for m in d.not_measured if "latents" in m), "not measured")
+    ax.text(
+        0.5,
+        0.5,
+        textwrap.fill(f"Not measured: {reason}", 40),
+        color=theme.faint,
+        fontsize=9,
+        ha="center",
+        va="center",
+        transform=ax.transAxes,
+    )
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def draw_latent(ax: Axes, latent: Latent, theme: Theme) -> None:
+    """Draw quantiles of latents against those of the normal distribution, those furthest off with their names."""
     from scipy.special import ndtri
 
-    dress(
-        ax,
-        theme,
-        title="Latents of the data against the base",
-        x="normal quantile",
-        y="quantile of the scores",
-    )
-    if d.latent is None:
-        reason = next((m for m in d.not_measured if "latents" in m), "not measured")
-        ax.text(
-            0.5,
-            0.5,
-            textwrap.fill(f"Not measured: {reason}", 40),
-            color=theme.faint,
-            fontsize=9,
-            ha="center",
-            va="center",
-            transform=ax.transAxes,
-        )
-        ax.set_xticks([])
-        ax.set_yticks([])
-        return
+    dress(ax, theme, x="normal quantile", y="quantile of the scores")
     inner = slice(1, -1)
     expected = ndtri(SHARES.numpy()[inner])
-    order = np.argsort(d.latent.distances)[::-1][:_MOST_CURVES]
+    order = np.argsort(latent.distances)[::-1][:_MOST_CURVES]
     for rank, j in enumerate(order):
-        label = f"element {j}, distance {d.latent.distances[j]:.2g}" if rank < 3 else None
+        label = f"element {j}, distance {latent.distances[j]:.2g}" if rank < 3 else None
         ax.plot(
             expected,
-            np.array(d.latent.curves[j])[inner],
+            np.array(latent.curves[j])[inner],
             color=(theme.mark, theme.drawn, theme.real)[min(rank, 2)],
             linewidth=1.4 if rank < 3 else 0.6,
             alpha=1 if rank < 3 else 0.4,
@@ -173,6 +180,15 @@ def _latent(ax: Axes, d: Diagnosis, theme: Theme) -> None:
     ax.plot(expected, expected, color=theme.ink, linewidth=0.9, linestyle=":")
     ax.set_ylim(-3.2, 4.6)
     legend(ax, theme, loc="upper left")
+
+
+PANELS: dict[str, Callable[[Axes, Diagnosis, Theme], None]] = {
+    "round trips": _round_trips,
+    "layers": _layers,
+    "precision": _precision,
+    "latents": _latent,
+}
+"""What a diagnosis is drawn as, each on axes of its own."""
 
 
 def _distribution(ax: Axes, q: Quantiles, *, colour: str, style: str, label: str, least: float) -> None:

@@ -15,7 +15,7 @@ from .figures import DARK, LIGHT, Theme, png
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TEMPLATE = "demo.html.j2"
+_TEMPLATE = "page.html.j2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,16 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Points:
+    """A list of sentences, with a few words to stand above it."""
+
+    points: tuple[str, ...]
+    title: str = ""
+
+    kind: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True, slots=True)
 class Files:
     """Links to files beside the page: their names and what they hold."""
 
@@ -99,7 +109,7 @@ class Files:
     kind: ClassVar[str] = "files"
 
 
-Block = Picture | Gallery | Table | Text | Files
+Block = Picture | Gallery | Table | Text | Points | Files
 
 
 @dataclass(frozen=True, slots=True)

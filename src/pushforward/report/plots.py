@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .comparison import Comparison, compare, limits, log_density, most_dependent
+from .comparison import (
+    Comparison,
+    columns_of,
+    compare,
+    limits,
+    log_density,
+    most_dependent,
+    without_gaps,
+)
 from .corner import draw_corner, draw_histogram, draw_marginal, short
 from .figures import (
     LIGHT,
@@ -39,7 +47,8 @@ def plot_fit(fitted: FittedFlow, frame: pl.DataFrame, path: Path) -> None:
 
     Of many rows 2000 are shown, of many columns the six that depend most on others. For a flow of two columns without
     condition there is also a map of its density; for one of a single column, its curve. The rows of a conditional flow
-    are drawn under the conditions of the table's rows. Values of dequantised columns are spread over their cells.
+    are drawn under the conditions of the table's rows. Columns of labels are left out, and rows with gaps in those
+    shown. Values of dequantised columns are spread over their cells.
     Far outliers are counted, not drawn.
 
     Args:
@@ -51,15 +60,22 @@ def plot_fit(fitted: FittedFlow, frame: pl.DataFrame, path: Path) -> None:
     Raises:
         OutputError: Another suffix, or a place that cannot be written.
         DataError: A table that the flow cannot take.
+        ValueError: A table without numbers, or with gaps in nearly all rows.
     """
     write_figure(path, lambda: fit_figure(fitted, compare(fitted, frame)))
 
 
 def fit_figure(fitted: FittedFlow, comparison: Comparison, theme: Theme = LIGHT) -> Figure:
     """Return the figure that ``plot_fit`` writes."""
-    facts, columns = fitted.facts, len(comparison.names)
+    facts, whole, kinds = fitted.facts, comparison, fitted.table.columns
+    comparison = columns_of(whole, [j for j, column in enumerate(kinds) if not column.labelled])
+    columns = len(comparison.names)
     shown = most_dependent(comparison.real, _MOST_COLUMNS)
-    with_map = columns == 2 and not fitted.table.context
+    comparison = without_gaps(comparison, shown)
+    if not columns or min(len(comparison.real), len(comparison.drawn)) < 2:
+        raise ValueError("there is no picture of this table: it has no numbers, or too few rows without gaps")
+    plain = not (fitted.table.context or fitted.table.mixed)
+    with_map = columns == 2 and plain
     size = max(1.7 * len(shown), 4.6)  # of the corner plot, in inches
     width = 2 * size + 2 * _MARGIN if with_map else max(10.8, size + _MARGIN)
     below = size + 1.35 if columns > 1 else 0.6
@@ -73,19 +89,25 @@ def fit_figure(fitted: FittedFlow, comparison: Comparison, theme: Theme = LIGHT)
     if with_map:
         place = cells(figure, (size + 2 * _MARGIN, 0.65, width - size - 2.25 * _MARGIN, size - 0.25))[0]
         _draw_map(figure.add_subplot(place), fitted, comparison, theme)
-    from ..objectives import objective_of
-
-    what = "mean −log p, nats" if objective_of(fitted.model).in_nats else "mean square of flow matching"
-    draw_curves(axes[0], facts.train_curve, facts.valid_curve, facts.best_epoch, theme, what=what)
+    draw_curves(
+        axes[0], facts.train_curve, facts.valid_curve, facts.best_epoch, theme, what=loss_name(fitted)
+    )
     axes[0].set_title("Training", color=theme.ink, fontsize=10, loc="left")
-    draw_log_probs(axes[1], comparison, theme)
+    draw_log_probs(axes[1], whole, theme)
     if columns == 1:
         name = short(comparison.names[0], 30)
-        draw_marginal(axes[2], comparison, 0, theme, density=None if fitted.table.context else fitted)
+        draw_marginal(axes[2], comparison, 0, theme, density=fitted if plain else None)
         dress(axes[2], theme, title=f"Density of {name}", x=name)
         axes[2].set_ylim(0, 1.25 * axes[2].get_ylim()[1])
         legend(axes[2], theme, loc="upper left")
     return figure
+
+
+def loss_name(fitted: FittedFlow) -> str:
+    """Return what the losses of a training are."""
+    from ..objectives import objective_of
+
+    return "mean −log p, nats" if objective_of(fitted.model).in_nats else "mean square of flow matching"
 
 
 def draw_log_probs(ax: Axes, comparison: Comparison, theme: Theme) -> None:

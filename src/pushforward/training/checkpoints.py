@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import sealed
 from ..data import as_output_error, check_writable
+from ..data.locks import exclusive
 from ..errors import ArtifactError, DataError, OutputError
 from .notes import tell
 
@@ -107,7 +108,7 @@ class Checkpoints:
         """
         with as_output_error(self.folder, _REMEDY):
             self._place.mkdir(exist_ok=True)
-            lock = _locked(self._place / _LOCK)
+            lock = exclusive(self._place / _LOCK)
         if lock is None:
             raise OutputError(
                 f"{self.folder}: another process trains with these checkpoints. Wait for its end, or choose another "
@@ -294,28 +295,6 @@ def _number(path: Path) -> int:
     return int(match[1])
 
 
-def _locked(path: Path) -> int | None:
-    """Return an open file that holds the lock, or None where another process has it.
-
-    The system gives the lock back when a process ends, however it does.
-    """
-    try:
-        import fcntl
-    except ImportError:  # a system without such locks
-        return os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        # The process that had it may have removed the file between the two calls.
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-            return handle
-        os.close(handle)
-
-
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
     """Say what differs between two descriptions, field by field."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
@@ -330,4 +309,6 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

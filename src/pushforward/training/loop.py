@@ -17,7 +17,7 @@ from ..errors import TerminatedError
 from ..flows import Flow
 from ..objectives import MAXIMUM_LIKELIHOOD, Objective
 from .checkpoints import Checkpoints
-from .points import Points
+from .points import Points, Refill
 from .run import Run
 from .step import threads_for
 
@@ -74,6 +74,7 @@ def train(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     accelerator: str = "auto",
+    refill: Refill | None = None,
 ) -> TrainResult:
     r"""Fit a flow, by maximum likelihood or as ``objective`` says, and leave it with the best weights.
 
@@ -98,6 +99,8 @@ def train(
         on_epoch: Called after every epoch.
         on_note: Called with what should be known as it happens, a warning by default; ``notes`` has it too.
         accelerator: What to compute on, as Fabric names it; ``"auto"`` takes an accelerator where there is one.
+        refill: What gives the points of each epoch, counted from 1, where they are more than memory holds: as many in
+            each, and the same whenever it is asked. ``train_points`` are then a sample, to fit the preprocess to.
 
     Returns:
         The curves, the best epoch and the reason for stopping. An interrupt (Ctrl-C) stops training as well, and the
@@ -136,6 +139,7 @@ def train(
             objective=objective,
             accelerator=accelerator,
             on_note=on_note,
+            refill=refill,
         )
         after.callback(run.release)
         whose = {} if checkpoints is None else {**(identity or {}), **run.identity()}

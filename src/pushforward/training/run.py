@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..configs import TrainConfig
 from ..errors import ArtifactError, TrainingError
-from ..flows import Flow, chunk_rows
+from ..flows import Flow, MixedFlow, chunk_rows
 from ..objectives import MAXIMUM_LIKELIHOOD, Objective
 from .average import Average
 from .blame import find_nonfinite
@@ -25,7 +25,7 @@ from .environment import library_versions
 from .flat import FlatParameters, with_flat_weights
 from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
 from .notes import tell
-from .points import Batch, Points, are_large, fit_preprocess, large_batches, preprocess
+from .points import Batch, Points, Refill, are_large, fit_preprocess, large_batches, preprocess
 from .schedule import Schedule
 from .step import TrainStep
 
@@ -48,6 +48,8 @@ class Run:
         objective: What is minimised.
         accelerator: What to compute on, as Fabric names it.
         on_note: Called with what should be known; a warning by default.
+        refill: What gives the points of each epoch where they are more than memory holds; ``train_points`` are then
+            a sample, which preprocess and data-dependent parameters are fitted to.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Run:
         objective: Objective = MAXIMUM_LIKELIHOOD,
         accelerator: str = "auto",
         on_note: Callable[[str], None] | None = None,
+        refill: Refill | None = None,
     ) -> None:
         from lightning_fabric import Fabric
 
@@ -67,6 +70,10 @@ class Run:
             raise ValueError(
                 "TrainConfig: memory='constant' is for maximum likelihood without penalties, got another objective; a "
                 "continuous flow keeps only the points between its steps as it is"
+            )
+        if config.noise and isinstance(flow, MixedFlow):
+            raise ValueError(
+                "TrainConfig: noise is for numbers, which a mixed density has among labels and gaps"
             )
         started = time.monotonic()
         self.flow, self.train_points, self.valid_points, self.config = (
@@ -79,6 +86,9 @@ class Run:
         self._fabric = Fabric(accelerator=accelerator, devices=1)
         self._generator = torch.Generator().manual_seed(config.seed)
         fit_preprocess(flow, train_points, self._generator)
+        self._refill, self._filled = refill, 0
+        self._ready: Batch | None = None
+        self._begin_epoch(1)
         flow.to(self._fabric.device)
         self._flat = FlatParameters(flow.parameters())
         self._optimiser = torch.optim.AdamW(
@@ -96,12 +106,11 @@ class Run:
         )
         self._average = Average(self._flat.vectors, config.ema)
         self._valid = self._preprocessed_valid()
-        self._ready: Batch | None = None
         self._epoch_state = self._generator.get_state()
         self._best: dict[str, Tensor] | None = None
         self._loss_sum = torch.zeros((), device=flow.base.device)
-        self.rows_each = min(config.batch_size, len(train_points))
-        self._steps_each = max(1, len(train_points) // config.batch_size)
+        self.rows_each = min(config.batch_size, len(self.train_points))
+        self._steps_each = max(1, len(self.train_points) // config.batch_size)
         self.schedule = Schedule(config, self._steps_each * config.epochs, started)
         self.epoch, self._batch, self._counted, self._skipped, self._pieces = 1, 0, 0, 0, 1
         self.best_epoch, self.best_loss, self.stopped = 0, math.inf, ""
@@ -122,8 +131,15 @@ class Run:
 
     # --- steps and epochs -----------------------------------------------------------------------------------------
 
+    def _begin_epoch(self, epoch: int) -> None:
+        """Take the points of an epoch, where they are not always the same."""
+        if self._refill is not None and self._filled != epoch:
+            self.train_points, self._ready = self._refill(epoch), None
+            self._filled = epoch
+
     def batches(self) -> Iterator[Batch]:
         """Yield what is left of the epoch: one shuffle, then views; a last short batch waits for the next shuffle."""
+        self._begin_epoch(self.epoch)
         self._epoch_state = self._generator.get_state()
         large = are_large(self.flow)
         batch_of = (
@@ -141,7 +157,8 @@ class Run:
         if self._ready is None or self.flow.surjection is not None or self.flow.augment is not None:
             self._ready = preprocess(self.flow, self.train_points, self._generator)
         order = torch.randperm(len(self.train_points), generator=self._generator)
-        return self._ready.shuffled(order).__getitem__
+        ready = self._ready.shuffled(order)
+        return (ready.blurred(self.config.noise, self._generator) if self.config.noise else ready).__getitem__
 
     def step(self, batch: Batch) -> None:
         """Move the weights by one batch, or skip it where its loss or gradient is not finite."""

@@ -238,10 +238,11 @@ def fit_split(
             remedy=f"Set the batch size to {rows} or less.",
         )
     given = split.train.context
-    # A mixed density gives gaps, labels and point masses probabilities, which do not grow without bound.
+    # A mixed density gives gaps, labels and point masses probabilities, which do not grow without bound; nor do
+    # densities that noise smooths.
     notes = (
         []
-        if isinstance(model, MixedConfig)
+        if isinstance(model, MixedConfig) or (objective is not None and objective.bounded)
         else degeneracies(
             split.train.x.numpy(), split.schema.columns, None if given is None else given.numpy()
         )

@@ -1,0 +1,89 @@
+"""What scikit-learn's users hand over, arrays or frames, as tables and as points of a flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from ..configs import ColumnSchema
+from ..data import to_matrix
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FEWEST_ROWS = 5
+DTYPES = (np.float64, np.float32)
+"""What arrays of numbers are kept as; others become the first."""
+
+
+def fit_table(estimator: BaseEstimator, X: Any) -> pl.DataFrame:
+    """Return what an estimator is fitted to as a table, and let the estimator remember its columns.
+
+    Columns of an array are named x0, x1, ...; those of a frame keep their names.
+
+    Args:
+        estimator: Gets ``n_features_in_`` and, from a frame, ``feature_names_in_``.
+        X: An array of numbers ``(rows, columns)``, a pandas or a polars frame.
+
+    Raises:
+        ValueError: Another shape, too few rows; an array of other things than finite numbers.
+    """
+    import polars as pl
+
+    frame = _frame_beyond_numbers(X)
+    if frame is None:
+        array = validate_data(estimator, X, dtype=DTYPES, ensure_min_samples=FEWEST_ROWS)
+        return pl.from_numpy(array, schema=column_names(estimator), orient="row")
+    validate_data(estimator, X, skip_check_array=True)
+    if frame.height < FEWEST_ROWS:
+        raise ValueError(f"X must have at least {FEWEST_ROWS} rows, got {frame.height}")
+    return frame
+
+
+def points(estimator: BaseEstimator, X: Any, columns: tuple[ColumnSchema, ...]) -> Tensor:
+    """Return rows as points of a flow, float64 ``(rows, columns)``.
+
+    A number off the grid of a discrete column is scored as the start of a cell of its own.
+
+    Args:
+        estimator: What knows the columns that ``X`` must have.
+        X: As it was for ``fit``.
+        columns: The columns' schemas.
+
+    Raises:
+        ValueError: Other columns, or values that cannot be used.
+    """
+    frame = _frame_beyond_numbers(X)
+    if frame is None:
+        array: NDArray[np.float64] = validate_data(estimator, X, reset=False, dtype=np.float64, copy=True)
+        return torch.from_numpy(array)
+    validate_data(estimator, X, reset=False, skip_check_array=True)
+    return torch.from_numpy(to_matrix(frame, columns, source="X"))
+
+
+def is_number(column: ColumnSchema) -> bool:
+    """Return whether the values of a column are numbers, without gaps."""
+    return column.kind == "number" and not column.missing
+
+
+def column_names(estimator: Any) -> list[str]:
+    """Return the names of the columns that an estimator was fitted to."""
+    given = getattr(estimator, "feature_names_in_", None)
+    return [f"x{i}" for i in range(estimator.n_features_in_)] if given is None else list(given)
+
+
+def _frame_beyond_numbers(X: Any) -> pl.DataFrame | None:
+    """Return a frame that has other things than numbers in all places, or None: an array, or as good as one."""
+    import polars as pl
+
+    if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
+        return None
+    frame = X if isinstance(X, pl.DataFrame) else pl.from_pandas(X)
+    numbers = all(dtype.is_numeric() for dtype in frame.dtypes) and not any(frame.null_count().row(0))
+    return None if numbers else frame
