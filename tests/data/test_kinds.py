@@ -19,7 +19,7 @@ from pushforward.data.writers import without_durations
 from pushforward.errors import DataError
 from random_tables import columns, frames
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def as_returned(series: pl.Series) -> pl.Series:

@@ -21,7 +21,7 @@ from pushforward.data.schema_hints import hints
 from pushforward.errors import DataError
 from random_tables import frames
 
-QUICK = settings(max_examples=80, deadline=None, derandomize=True)
+QUICK = settings(max_examples=50, deadline=None, derandomize=True)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=6)
 ENDS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 

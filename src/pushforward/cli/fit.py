@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,8 +34,8 @@ def fit(
         Path,
         typer.Argument(
             metavar="TABLE|IMAGES",
-            help="CSV, TSV, Parquet, .npy or .npz; or images: a folder of pictures, an IDX file, .npy or .npz, or "
-            "mnist, fashion-mnist, cifar10 or digits.",
+            help="CSV, TSV, .npy, .npz or Parquet, also a folder of it or a quoted pattern; or images: a folder of "
+            "pictures, an IDX file, .npy or .npz, or mnist, fashion-mnist, cifar10 or digits.",
             show_default=False,
         ),
     ],
@@ -294,4 +295,4 @@ def _report(fitted: FittedFlow, table: Path, output: Path, out: Console) -> None
         ("test", facts.test_rows, facts.test_log_prob),
     ):
         out.print(f"  {name:<11}{value:>12.4f}   {counted(rows, 'row')}")
-    report_end(fitted, output, out, following=f"pushforward score {output} {table} -o scores.csv")
+    report_end(fitted, output, out, following=f"pushforward score {output} {quote(str(table))} -o scores.csv")
