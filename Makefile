@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types imports docs wheel smoke smoke-lowest bench image-models figures continuous-figures stress fuzz check clean help
+.PHONY: demo test lint types imports docs wheel smoke smoke-lowest bench bench-anomaly image-models figures continuous-figures stress fuzz check clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,7 +62,7 @@ BENCH_JAX := .venv-bench-jax
 $(BENCH_TORCH)/.installed: pyproject.toml benchmarks/constraints-torch.txt
 	$(PYTHON) -m venv $(BENCH_TORCH)
 	$(BENCH_TORCH)/bin/python -m pip install --quiet --constraint benchmarks/constraints-torch.txt \
-		--editable . zuko nflows normflows FrEIA torchdiffeq POT
+		--editable . zuko nflows normflows FrEIA torchdiffeq POT pyod
 	$(BENCH_TORCH)/bin/python -m pip install --quiet --constraint benchmarks/constraints-torch.txt --no-deps \
 		torchcfm flow_matching
 	@touch $@
@@ -76,6 +76,11 @@ bench: $(BENCH_TORCH)/.installed $(BENCH_JAX)/.installed ## Time it beside its p
 	$(BENCH_TORCH)/bin/python -m benchmarks.speed \
 		--output benchmarks/results/cpu-2-threads.json --chart docs/images/speed.png
 	$(BENCH_TORCH)/bin/python -m benchmarks.continuous --output benchmarks/results/continuous.json
+
+ADBENCH ?= adbench
+
+bench-anomaly: $(BENCH_TORCH)/.installed ## Detect anomalies beside PyOD, in an hour; ADBENCH=folder of ADBench's tables
+	OMP_NUM_THREADS=1 $(BENCH_TORCH)/bin/python -m benchmarks.anomaly $(ADBENCH)
 
 MODELS ?= benchmarks/models
 
