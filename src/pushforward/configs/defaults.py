@@ -32,9 +32,7 @@ def default_model(rows: int, columns: int, *, mixed: bool = False, angles: bool 
     width = max(width, columns)
     if mixed:
         return MixedConfig(hidden=(2 * width, 2 * width))
-    return NSFConfig(
-        bins=16, hidden=(width, width, width), whiten=not angles and _is_sparse(rows, columns)
-    )
+    return NSFConfig(bins=16, hidden=(width, width, width), whiten=not angles and _is_sparse(rows, columns))
 
 
 def _is_sparse(rows: int, columns: int) -> bool:
