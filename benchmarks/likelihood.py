@@ -4,9 +4,9 @@ Protocol: the normal rows of each table (y = 0), at most 60,000 of them drawn by
 validation and test rows. Values on a grid are dequantised with one draw of uniform noise for each row. Columns off a
 grid in which one value fills 2 % of the rows have no density: Gaussian noise of 0.05 standard deviations is added to
 all of their values, and then all models see the same rows. The validation rows choose the flows' epochs and the
-kernel's bandwidth, BIC chooses the mixture, and the test rows are used once. zuko and nflows train their neural spline flow
-(autoregressive; 8 bins; 5 and 3 layers of 128 and 128 units, standardised by the training rows; Adam, rate 1e-3, batch
-256, epoch by validation) for the time that pushforward took, at least 10 seconds.
+kernel's bandwidth, BIC chooses the mixture, and the test rows are used once. zuko and nflows train their neural spline
+flow (autoregressive; 8 bins; 5 and 3 layers of 128 and 128 units, standardised by the training rows; Adam, rate 1e-3,
+batch 256, epoch by validation) for the time that pushforward took, at least 10 seconds.
 
     python -m benchmarks.likelihood 45_wine 42_WBC --seed 0
     python -m benchmarks.likelihood            # all tables
