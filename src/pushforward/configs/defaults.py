@@ -48,6 +48,7 @@ def default_table_model(rows: int, schema: TableSchema) -> ModelConfig:
         schema: The columns.
 
     Example:
+        >>> from pushforward.configs import ColumnSchema
         >>> default_table_model(50_000, TableSchema(columns=(ColumnSchema(name="a", missing=True),))).hidden
         (256, 256)
     """

@@ -27,7 +27,7 @@ def table_flow(model: ModelConfig, schema: TableSchema) -> Flow:
         ValueError: A model that cannot be had for such columns.
 
     Example:
-        >>> from pushforward.configs import NSFConfig
+        >>> from pushforward.configs import ColumnSchema, NSFConfig
         >>> schema = TableSchema(columns=(ColumnSchema(name="a"), ColumnSchema(name="n", step=1.0)))
         >>> table_flow(NSFConfig(layers=1, hidden=(8,)), schema).event_shape
         (2,)
