@@ -19,7 +19,13 @@ from pages import DOCS, PAGES, ROOT, Block, Session, blocks, compare
 from troubles import make_troubles
 
 import cases
-from pushforward.configs import ModelConfig, TrainConfig, default_training
+from pushforward.configs import (
+    ImageModelConfig,
+    ModelConfig,
+    TrainConfig,
+    default_image_training,
+    default_training,
+)
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _ADDRESS = re.compile(r"https?:[^\s)>\"'`|]*")
@@ -38,11 +44,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def short(rows: int, seed: int = 0, model: ModelConfig | None = None) -> TrainConfig:
         return replace(default_training(rows, seed, model), epochs=_EPOCHS)
 
-    for name in ("pushforward.cli.fit", "pushforward.training.table"):
+    def short_of_images(images: int, seed: int = 0, model: ImageModelConfig | None = None) -> TrainConfig:
+        return replace(default_image_training(images, seed, model), epochs=_EPOCHS)
+
+    for name in ("pushforward.cli.fit", "pushforward.cli.fit_images", "pushforward.training"):
         import_module(name)  # so that they are there to be changed
-    for name, module in list(sys.modules.items()):
-        if name.startswith("pushforward.") and getattr(module, "default_training", None) is default_training:
-            monkeypatch.setattr(module, "default_training", short)
+    for own, brief in ((default_training, short), (default_image_training, short_of_images)):
+        for name, module in list(sys.modules.items()):
+            if name.startswith("pushforward.") and getattr(module, own.__name__, None) is own:
+                monkeypatch.setattr(module, own.__name__, brief)
     return tmp_path
 
 
