@@ -154,10 +154,13 @@ def _given(fitted: FittedFlow, model: Path, fixed: dict[str, Value]) -> dict[str
             f"{model}: is the density of {listing(fitted.table.names)} given {listing(wanted)}. "
             f"Give {' '.join(f'--set {name}=...' for name in missing)}"
         )
-    numbers = {name: value for name, value in fixed.items() if not isinstance(value, str)}
-    if words := [name for name in wanted if name not in numbers]:
-        raise UsageError(f"--set: {words[0]} needs a number, got {fixed[words[0]]!r}")
-    return {name: float(numbers[name]) for name in wanted}
+    numbers = {}
+    for name in wanted:
+        try:
+            numbers[name] = float(fixed[name])
+        except ValueError:
+            raise UsageError(f"--set: {name} needs a number, got {fixed[name]!r}") from None
+    return numbers
 
 
 def _table(

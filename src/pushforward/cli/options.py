@@ -141,8 +141,10 @@ def values(texts: Sequence[str]) -> dict[str, Value]:
     for text in texts:
         name, _, written = text.rpartition("=")
         number = _number(written)
-        value: Value = written if math.isnan(number) else number
-        if not name or value in (math.inf, -math.inf):
+        # Only what a number would be written like is one: "01" and "1e5" may be labels, and are read as numbers where
+        # the column holds numbers.
+        value: Value = number if str(number) == written else written
+        if not name or "=" not in text:
             raise UsageError(f"--set: expected COL=VALUE, such as age=30 or city=Oslo, got {text!r}")
         if name in result:
             raise UsageError(f"--set: column {name!r} is given twice")

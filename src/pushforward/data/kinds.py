@@ -86,7 +86,8 @@ def _written(series: pl.Series, column: ColumnSchema) -> pl.Series:
             return moments
         return moments.dt.replace_time_zone("UTC").dt.convert_time_zone(column.timezone)
     if column.kind == "time":
-        return _whole(series * 1e9, 0.0, _DAY * 1e9 - 1.0).cast(pl.Time)
+        last = _DAY - column.step if column.step else _DAY - 1e-9
+        return _whole(series * 1e9, 0.0, last * 1e9).cast(pl.Time)
     if column.kind == "duration":
         return _whole(series * 1e6, -_VAST, _VAST).cast(pl.Duration("us"))
     return _whole(series, -_VAST, _VAST) if column.integer else series

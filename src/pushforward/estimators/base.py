@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from ..artifact import FittedFlow, load, save
-from ..configs import MODELS, DataConfig, ModelConfig, TrainConfig, default_training
+from ..configs import MODELS, DataConfig, ModelConfig, TrainConfig, default_table_model, default_training
 from ..training import EpochRecord, TableSplit, fit_split, split_table
 from .inputs import FEWEST_ROWS
 
@@ -63,7 +63,7 @@ class FlowEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit_flow(self, split: TableSplit, seed: int) -> FittedFlow:
         rows = len(split.train)
-        model = self._model(rows)
+        model = self._model(rows) or default_table_model(rows, split.schema)
         return fit_split(
             split,
             model=model,

@@ -60,6 +60,8 @@ def points(estimator: BaseEstimator, X: Any, columns: tuple[ColumnSchema, ...]) 
         ValueError: Other columns, or values that cannot be used.
     """
     frame = _frame_beyond_numbers(X)
+    if frame is None and hasattr(X, "columns") and not all(map(is_number, columns)):
+        frame = _frame(X)  # its numbers may be labels
     if frame is None:
         array: NDArray[np.float64] = validate_data(estimator, X, reset=False, dtype=np.float64, copy=True)
         return torch.from_numpy(array)
@@ -78,12 +80,20 @@ def column_names(estimator: Any) -> list[str]:
     return [f"x{i}" for i in range(estimator.n_features_in_)] if given is None else list(given)
 
 
+def _frame(X: Any) -> pl.DataFrame:
+    """Return a frame of pandas or polars as one of polars."""
+    import polars as pl
+
+    return X if isinstance(X, pl.DataFrame) else pl.from_pandas(X)
+
+
 def _frame_beyond_numbers(X: Any) -> pl.DataFrame | None:
     """Return a frame that has other things than numbers in all places, or None: an array, or as good as one."""
     import polars as pl
 
     if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
         return None
-    frame = X if isinstance(X, pl.DataFrame) else pl.from_pandas(X)
+    frame = _frame(X)
+    frame = frame.with_columns(pl.selectors.float().fill_nan(None))
     numbers = all(dtype.is_numeric() for dtype in frame.dtypes) and not any(frame.null_count().row(0))
     return None if numbers else frame

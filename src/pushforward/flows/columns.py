@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,14 @@ class CellCode(nn.Module):
     def __init__(self, column: ColumnSchema) -> None:
         super().__init__()
         assert column.step is not None
-        self.step, self.low, self.high = column.step, column.low, column.high
+        self.step = column.step
+        # Ends between two values of the grid mean the next one within.
+        ratio = Fraction(repr(column.step))
+        within = 1e-9
+        self.low = None if column.low is None else float(math.ceil(column.low / ratio - within) * ratio)
+        self.high = None if column.high is None else float(math.floor(column.high / ratio + within) * ratio)
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"column {column.name!r}: no multiple of {column.step:g} lies within its ends")
         self.grid = Dequantise([column.step])
         # Cells end the support by themselves.
         self.map = column_preprocess([replace(column, low=None, high=None)])

@@ -53,7 +53,9 @@ class ColumnInputs(nn.Module):
         """Return the inputs ``(*batch, len(elements))`` of channels ``(*batch, D, 3)``."""
         middle = z[..., VALUE] + 0.5 * z[..., WIDTH]
         angles = middle[..., self.circles]
-        flags = (z[..., self.flag_columns, CODE] == self.flag_codes).to(z)
+        codes = z[..., self.flag_columns, CODE]
+        # A code that is no number stays so: nothing has a density given what cannot be.
+        flags = (codes == self.flag_codes).to(z).masked_fill(codes.isnan(), torch.nan)
         return torch.cat([middle[..., self.lines], angles.cos(), angles.sin(), flags], -1)
 
 

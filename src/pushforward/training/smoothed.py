@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..artifact import FittedFlow
-from ..configs import ModelConfig, NSFConfig, TableSchema, TrainConfig
+from ..configs import ColumnSchema, MixedConfig, ModelConfig, NSFConfig, TableSchema, TrainConfig
 from ..errors import DataError
 from ..objectives import smoothed_likelihood_objective
 from .loop import EpochRecord
@@ -69,6 +69,10 @@ def fit_smoothed(
         >>> fitted.flow.event_shape, fitted.facts.kind
         ((2,), 'exact')
     """
+    if isinstance(model, MixedConfig):
+        raise ValueError(
+            "model: smoothing adds noise to numbers, and mixed is a model of labels and gaps too"
+        )
     rows, schema = len(split.train), _without_cells(split.schema, source)
     noise = smoothing_noise(rows, len(schema.columns)) if noise is None else noise
     width = max(128, len(schema.columns) + len(schema.context))
@@ -117,6 +121,14 @@ def smoothed_training(rows: int, seed: int = 0) -> TrainConfig:
     return TrainConfig(epochs=epochs, batch_size=batch, patience=max(10, epochs // 5), seed=seed)
 
 
+def _smoothed(column: ColumnSchema) -> ColumnSchema:
+    """Return a column as a continuous one; what lies on an end of it would have no density, so such an end goes."""
+    on_end = column.step is not None or bool({column.low, column.high} & set(column.atoms))
+    ends = (None, None) if on_end else (column.low, column.high)
+    tails = None if column.periodic else False
+    return replace(column, step=None, atoms=(), low=ends[0], high=ends[1], tails=tails)
+
+
 def _without_cells(schema: TableSchema, source: str | Path | None) -> TableSchema:
     """Return the schema with all columns continuous, on the scale of their standard deviations."""
     for column in (*schema.columns, *schema.context):
@@ -129,8 +141,6 @@ def _without_cells(schema: TableSchema, source: str | Path | None) -> TableSchem
             )
     return replace(
         schema,
-        columns=tuple(
-            replace(c, step=None, atoms=(), tails=None if c.periodic else False) for c in schema.columns
-        ),
+        columns=tuple(_smoothed(column) for column in schema.columns),
         context=tuple(replace(c, atoms=()) for c in schema.context),
     )
