@@ -8,8 +8,8 @@ kernel's bandwidth, BIC chooses the mixture, and the test rows are used once. zu
 flow (autoregressive; 8 bins; 5 and 3 layers of 128 and 128 units, standardised by the training rows; Adam, rate 1e-3,
 batch 256, epoch by validation) for the time that pushforward took, at least 10 seconds.
 
-    python -m benchmarks.likelihood 45_wine 42_WBC --seed 0
-    python -m benchmarks.likelihood            # all tables
+    python benchmarks/likelihood.py 45_wine 42_WBC --seed 0
+    python benchmarks/likelihood.py            # all tables
 """
 
 from __future__ import annotations
