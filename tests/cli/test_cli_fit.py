@@ -183,7 +183,8 @@ def test_column_options_take_names_with_equal_signs_and_open_ends() -> None:
     assert ends("--bounds", ["a=b=-1:", "c=:2.5", "d=-inf:inf"]) == {
         "a=b": (-1.0, None), "c": (None, 2.5), "d": (None, None),
     }  # fmt: skip
-    assert values(["a=b=-3", "c=1e3"]) == {"a=b": -3, "c": 1000.0}
+    # Another way to write a number may be a label, and is read as a number where the column holds numbers.
+    assert values(["a=b=-3", "c=1e3", "d=2.5"]) == {"a=b": -3, "c": "1e3", "d": 2.5}
 
 
 @pytest.mark.parametrize(
