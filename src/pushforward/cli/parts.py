@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ _REMEDY = "Make room or permissions there."
 State = Callable[[], Mapping[str, Any]]
 
 
-class Sink:
+class Sink(ABC):
     """Where a job's rows go, in order.
 
     Attributes:
@@ -47,6 +48,7 @@ class Sink:
     rows: int = 0
     state: Mapping[str, Any]
 
+    @abstractmethod
     def write(self, frame: pl.DataFrame, state: State) -> None:
         """Append rows.
 
@@ -54,7 +56,6 @@ class Sink:
             frame: The rows.
             state: Gives what the job must know to go on behind them, as JSON has it.
         """
-        raise NotImplementedError
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from .flow import Estimate, Flow
 from .glow import glow
 from .image import image_flow, multi_scale
 from .maf import iaf, made, maf
-from .mixed import Filled, MixedFlow, mixed_flow
+from .mixed import Filled, MixedFlow
 from .nice import nice
 from .preprocess import Preprocess
 from .realnvp import realnvp
@@ -35,7 +35,6 @@ __all__ = [
     "image_flow",
     "made",
     "maf",
-    "mixed_flow",
     "multi_scale",
     "nice",
     "nsf",

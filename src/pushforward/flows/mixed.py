@@ -258,18 +258,3 @@ class MixedFlow(Flow):
             z[:, j] = channels.to(like)
             growing.learn(position, base.inputs(z)[:, network.inputs_at(position)])
         return z, weights
-
-
-def mixed_flow(config: MixedConfig, schema: TableSchema) -> MixedFlow:
-    """Build the density of a mixed table, with fresh weights and a preprocess that still has to be fitted.
-
-    Args:
-        config: Sizes.
-        schema: The columns.
-
-    Example:
-        >>> schema = TableSchema(columns=(ColumnSchema(name="n", step=1.0, missing=True),))
-        >>> mixed_flow(MixedConfig(hidden=(8,)), schema).event_shape
-        (1,)
-    """
-    return MixedFlow(config, schema)

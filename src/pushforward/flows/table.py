@@ -6,7 +6,7 @@ from ..configs import MixedConfig, ModelConfig, TableSchema, model_name
 from ..surjections import Dequantise
 from .build import build_flow
 from .flow import Flow
-from .mixed import mixed_flow
+from .mixed import MixedFlow
 from .preprocess import column_preprocess
 
 
@@ -33,7 +33,7 @@ def table_flow(model: ModelConfig, schema: TableSchema) -> Flow:
         (2,)
     """
     if isinstance(model, MixedConfig):
-        return mixed_flow(model, schema)
+        return MixedFlow(model, schema)
     columns, context = schema.columns, schema.context
     for column in (*columns, *context):
         if column.mixed:
