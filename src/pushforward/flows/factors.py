@@ -38,6 +38,7 @@ class ColumnInputs(nn.Module):
 
     def __init__(self, columns: Sequence[ColumnSchema]) -> None:
         super().__init__()
+        self._columns = tuple(columns)
         lines = [j for j, c in enumerate(columns) if not c.labelled and not c.periodic]
         circles = [j for j, c in enumerate(columns) if c.periodic]
         flags = [(j, code) for j, c in enumerate(columns) for code in _codes(c)]
@@ -57,6 +58,10 @@ class ColumnInputs(nn.Module):
         # A code that is no number stays so: nothing has a density given what cannot be.
         flags = (codes == self.flag_codes).to(z).masked_fill(codes.isnan(), torch.nan)
         return torch.cat([middle[..., self.lines], angles.cos(), angles.sin(), flags], -1)
+
+    def alone(self, j: int) -> ColumnInputs:
+        """Return the inputs of one column, in the order in which they stand among all."""
+        return ColumnInputs([self._columns[j]])
 
 
 class ColumnFactors(nn.Module):

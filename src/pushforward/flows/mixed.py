@@ -256,5 +256,5 @@ class MixedFlow(Flow):
                 value, code = factor.draw(outputs, generator)
                 channels, _ = self.preprocess.column(j, self.preprocess.value(j, value, code))
             z[:, j] = channels.to(like)
-            growing.learn(position, base.inputs(z)[:, network.inputs_at(position)])
+            growing.learn(position, base.inputs.alone(j).to(like)(z[:, j : j + 1]))
         return z, weights
