@@ -70,7 +70,7 @@ TAKEN: dict[str, tuple[str, bytes, str]] = {
     "letters of all scripts": ("t.csv", csv(["ñ", "列", "😀"]), "category ñ/列/😀"),
     "one label and gaps": ("t.csv", csv(["x", ""]), "category x gaps"),
     "one number and gaps": ("t.csv", csv([3, ""]), "number step 1 gaps"),
-    "leading zeros": ("t.csv", csv(["0123", "0456"]), "number step 1"),
+    "leading zeros": ("t.csv", csv(["0123", "0456"]), "category 0123/0456"),
     "dates": ("t.csv", csv([f"2024-02-{day:02}" for day in range(1, 30)]), "date step 1"),
     "moments in a zone": (
         "t.csv",
@@ -190,8 +190,8 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "all NA": ("t.csv", csv(["NA"]), "column 'b': holds no value at all. Leave it out with --drop."),
     "beyond 2**53": (
         "t.csv",
-        counted("{}00000000000000000"),
-        "row 2, column 'b': the integer 100000000000000000 reaches 2**53",
+        counted("1000000000000000{:02}"),
+        "row 1, column 'b': the integer 100000000000000000 reaches 2**53",
     ),
     "beyond 2**64": (
         "t.csv",

@@ -25,7 +25,7 @@ def test_large_tables_are_streamed_by_themselves_and_it_is_said(
 ) -> None:
     words = ["fit", rows, "-o", tmp_path / "a.flow", "--config", folder / "tiny.toml"]
     assert "Streamed" not in done(*words).out
-    monkeypatch.setattr("pushforward.cli.fit_stream._MOST_VALUES", 800)
+    monkeypatch.setattr("pushforward.cli.fit_table._MOST_VALUES", 800)
     monkeypatch.setattr("pushforward.data.shuffled.BUFFER_ROWS", 130)
     assert "Streamed" not in done(*words, "--no-stream").out
     said = done(*words, "--drop", "c").out
@@ -41,7 +41,7 @@ def test_large_tables_are_streamed_by_themselves_and_it_is_said(
 def test_groups_keep_a_table_from_being_streamed(
     rows: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pushforward.cli.fit_stream._MOST_VALUES", 800)
+    monkeypatch.setattr("pushforward.cli.fit_table._MOST_VALUES", 800)
     words = ["fit", rows, "-o", tmp_path / "a.flow", "--config", folder / "tiny.toml", "--group", "c"]
     assert "Streamed" not in done(*words).out
     refused(*words, "--stream", code=3, says=["column 'c': rows of one group", "--no-stream"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -231,3 +232,34 @@ def test_a_column_given_has_the_kind_of_one_modelled(series: pl.Series) -> None:
     frame = pl.DataFrame([pl.Series("n", range(8)), series.alias("a")])
     given, modelled = infer_schema(frame, condition=["a"]).context[0], infer_schema(frame).columns[1]
     assert given == replace(modelled, step=None, atoms=(), low=None, high=None)
+
+
+@given(st.lists(st.from_regex(r"[0-9]{1,6}", fullmatch=True), min_size=1, max_size=20))
+@QUICK
+def test_whole_numbers_with_zeros_in_front_are_labels_in_every_file(texts: list[str]) -> None:
+    """Postal codes, for one; without any such zero they are numbers."""
+    padded = any(text != "0" and text.startswith("0") and len(text) > 1 for text in texts)
+    frame = pl.DataFrame({"code": texts, "b": range(len(texts))})
+    with TemporaryDirectory() as folder:
+        frame.write_csv(Path(folder) / "t.csv")
+        frame.write_parquet(Path(folder) / "t.parquet")
+        read = [read_table(Path(folder) / name) for name in ("t.csv", "t.parquet")]
+    for table in read:
+        (column, _), matrix = (schema := infer_schema(table)).columns, to_matrix(table, schema.columns)
+        assert column.kind == ("category" if padded else "number")
+        assert to_frame(matrix, schema.columns)["code"].to_list() == (
+            texts if padded else list(map(int, texts))
+        )
+        # Declared a number they are one.
+        assert to_matrix(table, [ColumnSchema(name="code", step=1.0)])[:, 0].tolist() == list(map(int, texts))
+        if padded:
+            with pytest.raises(DataError, match=r"column 'code': whole numbers written as codes.*mixed"):
+                infer_schema(table, mixed=False)
+
+
+def test_codes_that_name_the_rows_are_refused_with_both_ways_out() -> None:
+    frame = pl.DataFrame({"a": [f"{k:06}" for k in range(2000)]})
+    with pytest.raises(
+        DataError, match=r"column 'a': holds 2,000 .*--drop; or, .* step = 1\.0 in the place of role"
+    ):
+        infer_schema(frame)

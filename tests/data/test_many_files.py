@@ -33,6 +33,16 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def test_integers_of_128_bits_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"b": [1], "a": pl.Series([2**70], dtype=pl.Int128)}).write_parquet(path)
+    for columns in (None, ["b"]):
+        with pytest.raises(
+            DataError, match=r"t\.parquet, column 'a': holds integers of 128 bits.* as 64-bit"
+        ):
+            read_table(path, columns)
+
+
 @pytest.mark.parametrize("pattern", ["", "*.parquet", "part-?.parquet", "*"])
 def test_they_are_read_in_the_order_of_their_names(folder: Path, pattern: str) -> None:
     path, whole = folder / pattern, pl.concat(frames())

@@ -106,7 +106,11 @@ HINTED = {
     "visits": np.arange(40) ** 2,
     "far": np.tan(np.linspace(-1.57, 1.57, 40)),
     "grade": 1 + np.arange(40) % 4,
+    "zip": [f"{k % 4:03}" for k in range(40)],
+    "key": [f"{2**60 + k % 4}" for k in range(40)],
+    "truth": np.arange(40) % 2 == 0,
 }
+DEFAULTS = {"kind": "number", "categories": (), "atoms": ()}
 
 
 def test_every_hint_holds_when_it_is_taken(path: Path) -> None:
@@ -118,16 +122,17 @@ def test_every_hint_holds_when_it_is_taken(path: Path) -> None:
         for hint in hints(frame[column.name], column):
             path.write_text(uncommented(text, f'"{column.name}"', hint.reason))
             changed = read_schema(path).columns[schema.names.index(column.name)]
-            gone = {name: () if name == "atoms" else None for name in hint.instead}
+            gone = {name: DEFAULTS.get(name) for name in hint.instead}
             assert changed == replace(column, **(gone | hint.fields))  # type: ignore[arg-type]
             to_matrix(frame, [changed], check_support=True)
             seen |= {(column.name, name) for name in hint.fields}
     for name, field in [
         ("hour", "periodic"), ("start_hour", "periodic"), ("windDirection", "periodic"), ("month", "periodic"),
         ("pay", "low"), ("share", "high"), ("visits", "low"), ("far", "tails"), ("grade", "categories"),
-        ("at", "periodic"),
+        ("at", "periodic"), ("zip", "step"),
     ]:  # fmt: skip
         assert (name, field) in seen
+    assert not {"key", "truth"} & {name for name, _ in seen}
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,89 @@ def step_of(values: object, dtype: pl.DataType | None = None) -> float | None:
     values=st.lists(st.integers(-(2**53) + 1, 2**53 - 1), min_size=1, max_size=20),
     as_float=st.booleans(),
 )
-def test_whole_numbers_are_discrete_however_stored_and_come_back_exactly(
+def test_whole_numbers_come_back_exactly_however_stored_and_are_discrete_if_cells_have_room(
     values: list[int], as_float: bool
 ) -> None:
     frame = pl.DataFrame({"a": pl.Series(values, dtype=pl.Float64 if as_float else pl.Int64)})
+    large = max(map(abs, values)) >= 2**44
+    if large and len(values) >= 10 and 2 * sum(values.count(v) > 1 for v in values) >= len(values):
+        with pytest.raises(DataError, match=r"column 'a': whole numbers up to \d+ that repeat.*identifiers"):
+            infer_schema(frame)
+        return
     schema = infer_schema(frame)
-    assert schema.columns[0].step == 1
-    assert to_matrix(frame, schema.columns)[:, 0].tolist() == values
+    assert schema.columns[0].step == (None if large else 1)
+    assert to_matrix(frame, schema.columns, check_support=True)[:, 0].tolist() == values
+
+
+@given(
+    values=st.lists(st.integers(2**53 - 2, 2**53 + 2) | st.integers(2**60, 2**62), min_size=1, max_size=9),
+    sign=st.sampled_from([-1, 1]),
+    dtype=st.sampled_from([pl.Int64(), pl.Int128(), pl.Decimal(38, 0), pl.String()]),
+)
+def test_whole_numbers_that_a_float_loses_are_refused_or_labels(
+    values: list[int], sign: int, dtype: pl.DataType
+) -> None:
+    values = [sign * value for value in values]
+    frame = pl.DataFrame({"a": pl.Series(values).cast(dtype)})
+    first = next((i for i, value in enumerate(values) if abs(value) >= 2**53), None)
+    if first is None:
+        assert to_matrix(frame, infer_schema(frame).columns)[:, 0].tolist() == values
+        return
+    message = (
+        rf"^t\.csv, row {first + 1}, column 'a': the integer {values[first]} reaches 2\*\*53.*an identifier"
+    )
+    with pytest.raises(DataError, match=message):
+        to_matrix(frame, [A], source="t.csv")
+    if dtype == pl.String:
+        columns = infer_schema(frame).columns
+        places = to_matrix(frame, columns)[:, 0]
+        assert [columns[0].labels[int(place)] for place in places] == list(map(str, values))
+    else:
+        with pytest.raises(DataError, match=message):
+            infer_schema(frame, source="t.csv")
+
+
+@pytest.mark.parametrize("step", [1.0, 0.5])
+def test_a_declared_step_is_refused_where_cells_have_no_room(step: float) -> None:
+    frame = pl.DataFrame({"a": [0.0, 2.0**44 * step]})
+    column = ColumnSchema(name="a", step=step)
+    with pytest.raises(
+        DataError, match=r"row 2, column 'a': .* lies 2\*\*44 or more steps .*Subtract an offset"
+    ):
+        to_matrix(frame, [column], check_support=True)
+    assert to_matrix(frame, [column])[1, 0] == 2.0**44 * step  # it may be scored
+
+
+@given(
+    written=st.decimals(-(10**6), 10**6, places=7, allow_nan=False).map(str),
+    learned_single=st.booleans(),
+)
+def test_an_atom_is_met_in_32_bits_and_in_text(written: str, learned_single: bool) -> None:
+    """Learned from one and looked for in the other, also where the text is that of the 32 bits in full."""
+    single = np.float32(written)
+    if learned_single:
+        written = str(single)
+    rest = np.random.default_rng(0).normal(size=90)
+    values = np.append(rest, [float(written)] * 10)
+    learned = pl.Series("a", values, dtype=pl.Float32 if learned_single else pl.Float64)
+    columns = infer_schema(learned.to_frame(), bounds={"a": (None, 1e7)}).columns
+    if columns[0].step is not None:
+        return
+    assert columns[0].atoms == (float(written),)
+    for series in (
+        pl.Series("a", [single], dtype=pl.Float32),
+        pl.Series("a", [float(single)]),
+        pl.Series("a", [written]),
+    ):
+        assert to_matrix(series.to_frame(), columns).item() == float(written)
+
+
+def test_atoms_keep_apart() -> None:
+    """From a neighbour that is 32 bits long, and from zero where they are too small for these."""
+    single = float(np.float32(0.1))
+    column = ColumnSchema(name="a", atoms=(0.1, single, 1e-60, 1e300))
+    values = [0.1, single, np.nextafter(0.1, 1), 0.0, 1e-60, 1e300]
+    assert to_matrix(pl.DataFrame({"a": values}), [column])[:, 0].tolist() == values
 
 
 @given(
@@ -231,11 +307,12 @@ def test_the_first_value_off_the_support_is_named(data: st.DataObject, kind: str
         assert to_matrix(frame, [column], check_support=True)[:, 0].tolist() == values
         return
     words = {
-        "continuous": "not strictly between",
-        "discrete": "outside the declared bounds",
+        "continuous": r"not strictly within the column's range in its schema, from -2\.0 to 2\.5\.",
+        "discrete": r"outside the column's range in its schema, from -2\.0 to 2\.5\.",
         "circle": "off its circle",
     }
-    remedy = {"continuous": "Widen the bound", "discrete": "Widen the bound", "circle": "modulo 4.5"}
+    widen = r"Widen the bounds \(--bounds or --schema\), train on rows with such values too"
+    remedy = {"continuous": widen, "discrete": widen, "circle": "modulo 4.5"}
     with pytest.raises(
         DataError, match=f"row {first + 1}, column 'a': {values[first]} is {words[kind]}.*{remedy[kind]}"
     ):
@@ -245,7 +322,7 @@ def test_the_first_value_off_the_support_is_named(data: st.DataObject, kind: str
 def test_half_open_bounds_bound_one_side() -> None:
     frame = pl.DataFrame({"a": [1e300, 0.5]})
     assert to_matrix(frame, [ColumnSchema(name="a", low=0.0)], check_support=True).shape == (2, 1)
-    with pytest.raises(DataError, match=r"row 1, column 'a': 1e\+300 is not strictly between.* -inf and 7"):
+    with pytest.raises(DataError, match=r"row 1, column 'a': 1e\+300 is not strictly within.* -inf to 7"):
         to_matrix(frame, [ColumnSchema(name="a", high=7.0)], check_support=True)
 
 

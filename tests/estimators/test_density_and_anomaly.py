@@ -85,8 +85,23 @@ def test_tables_of_several_kinds_need_no_encoding() -> None:
     assert reasons["column"][0] == "number" and reasons["value"][0] == "30.0"
     drawn = FlowDensity(epochs=1, random_state=0).fit(frame).sample(50, random_state=0)
     assert drawn.schema == frame.schema and set(drawn["label"]) <= {"blue", "red"}
-    with pytest.raises(ValueError, match="no latent codes"):
+    with pytest.raises(
+        ValueError, match=r"no transform: encode or fill 'label', 'number', and fit .*model='nsf'"
+    ):
         FlowDensity(epochs=1, random_state=0).fit(frame).transform(frame)
+
+
+def test_a_density_of_values_that_fill_many_rows_says_which_model_has_a_transform() -> None:
+    X = normal(120, 0)
+    X[:40, 0] = 0.0
+    density = FlowDensity(epochs=1, random_state=0).fit(X)
+    for use in (density.transform, density.inverse_transform, lambda _: density.get_feature_names_out()):
+        with pytest.raises(
+            ValueError, match=r"'mixed', chosen for .* rows of 'x0', .* FlowDensity\(model='nsf'\)"
+        ):
+            use(X)
+    with pytest.warns(UserWarning, match="One value fills a good part of column 'x0'"):
+        assert FlowDensity(model="nsf", epochs=1, random_state=0).fit_transform(X).shape == X.shape
 
 
 def test_scores_have_two_signs_and_one_threshold(detector: FlowAnomalyDetector) -> None:
@@ -114,11 +129,20 @@ def test_fresh_rows_alarm_no_more_often_than_promised(epochs: int) -> None:
     assert low <= (detector.predict(normal(m, 6)) == -1).sum() <= high
 
 
-def test_a_rate_takes_the_rows_that_it_needs() -> None:
-    detector = FlowAnomalyDetector(alarm_rate=0.01, epochs=1, **SMALL).fit(normal(300, 0))
+def test_a_rate_takes_the_rows_that_it_needs_and_says_so_before_the_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector = FlowAnomalyDetector(alarm_rate=0.01, epochs=1, **SMALL).fit(normal(248, 0))
     assert len(detector.calibration_scores_) >= 99
-    with pytest.raises(ValueError, match=r"rate 0\.001 cannot be promised by 120 .* at least 999 rows"):
-        FlowAnomalyDetector(alarm_rate=0.001, epochs=1, **SMALL).fit(normal(300, 0))
+    monkeypatch.setattr(FlowAnomalyDetector, "_fit_score", None)
+    with pytest.raises(
+        ValueError, match=r"alarm_rate=0\.01 takes at least 248 rows, got 240: .* least 0\.011"
+    ):
+        detector.fit(normal(240, 0))
+    with pytest.raises(
+        ValueError, match=r"alarm_rate=0\.001 takes at least 2498 rows, got 300: .* least 0\.0083"
+    ):
+        detector.set_params(alarm_rate=0.001).fit(normal(300, 0))
 
 
 def test_contamination_is_the_share_that_is_found() -> None:

@@ -152,6 +152,49 @@ def test_labels_atoms_and_gaps_have_probabilities() -> None:
     assert bool(found.likely[2, 1].isnan())
 
 
+class Pairs(Flow):
+    """Four numbers above the context, of which the first two, and the last two, are no further than 1 apart."""
+
+    def __init__(self) -> None:
+        super().__init__(LULinear(4), DiagonalNormal((4,)))
+
+    def estimate_log_prob(self, x: Tensor, context: Tensor | None = None, **_: Any) -> Estimate:
+        apart = torch.stack([x[:, 0] - x[:, 1], x[:, 2] - x[:, 3]]).abs()
+        possible = (x > (0.0 if context is None else context)).all(1) & (apart <= 1).all(0)
+        value = torch.where(possible, -x.double().sum(1), -torch.inf)
+        return Estimate(value, torch.zeros_like(value), "exact")
+
+
+@pytest.mark.parametrize("low", [None, 2.0])
+def test_values_that_cannot_be_are_named_where_there_are_several(low: float | None) -> None:
+    values = torch.rand(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 6
+    x = torch.tensor(
+        [
+            [3, 3, 3, 3],
+            [-1, 3, 3, 3],  # one is enough to be found by a single change
+            [-1, 3, -2, 3],
+            [-1, -1, 3, 5],  # with both replaced the others are impossible together
+            [3, 5, 3, 5],
+        ],
+        dtype=torch.float64,
+    )
+    context = None if low is None else torch.full((5, 1), low, dtype=torch.float64)
+    found = explain(Pairs(), x, context, references=values.repeat_interleave(2, 1))
+    assert found.gain.isinf().tolist() == [
+        [False, False, False, False],
+        [True, False, False, False],
+        [True, False, True, False],
+        [True, True, False, False],
+        [False, False, False, False],
+    ]
+    assert (found.gain[4] == 0).all() and found.score.isinf().tolist() == [False, True, True, True, True]
+    mended = torch.where(found.gain.isinf(), found.likely, x)
+    assert (
+        explain(Pairs(), mended, context, references=mended).score.isinf().tolist()
+        == [False] * 3 + [True] * 2
+    )
+
+
 def test_contexts_stay_with_their_rows() -> None:
     flow = build_flow(MAFConfig(layers=1, hidden=(8,)), 2, 1).double()
     for parameter in flow.parameters():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
 
 from pushforward.report.baselines import Baseline, gaussian, gaussian_mixture, kernel_density
 
@@ -84,6 +85,24 @@ def test_bic_refuses_components_that_the_rows_do_not_ask_for() -> None:
     assert gaussian_mixture(*parts(x), components={"full": (1, 2, 5), "diag": (1,)}).detail.startswith(
         "1 component,"
     )
+
+
+def test_no_more_components_are_tried_once_they_are_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of that kind of covariance; and the choice is the same."""
+    tried: list[tuple[str, int]] = []
+    fit = GaussianMixture.fit
+
+    def counted(model: GaussianMixture, x: Matrix) -> GaussianMixture:
+        tried.append((model.covariance_type, model.n_components))
+        return fit(model, x)
+
+    monkeypatch.setattr(GaussianMixture, "fit", counted)
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(900, 2)) + 30.0 * rng.integers(2, size=(900, 1))
+    kinds = {"full": (1, 2, 5, 8, 9), "diag": (1, 2)}
+    some = gaussian_mixture(*parts(x), components=kinds, patience=2)
+    assert tried == [("full", 1), ("full", 2), ("full", 5), ("full", 8), ("diag", 1), ("diag", 2)]
+    assert some.detail == gaussian_mixture(*parts(x), components=kinds).detail
 
 
 def test_kernel_density_is_the_mean_of_its_kernels() -> None:

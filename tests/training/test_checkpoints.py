@@ -110,7 +110,7 @@ def test_skipped_steps_and_cut_batches_are_remembered(
 ) -> None:
     x = points(100, 0)
     x.x[7] = 1e30  # its square overflows
-    monkeypatch.setattr("pushforward.training.run.pieces_that_fit", lambda *_: 2)
+    monkeypatch.setattr("pushforward.training.pieces.pieces_that_fit", lambda *_: 2)
 
     def run(checkpoints: Checkpoints | None) -> tuple[Flow, TrainResult]:
         torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_skipped_steps_and_cut_batches_are_remembered(
         killed_after(math.inf)
         # What fits now does not matter to a run that has been cut.
         with monkeypatch.context() as patch:
-            patch.setattr("pushforward.training.run.pieces_that_fit", lambda *_: 1)
+            patch.setattr("pushforward.training.pieces.pieces_that_fit", lambda *_: 1)
             found = run(Checkpoints(folder, every=0.0, resume=True))
         assert_same(found, expected)
         assert found[1].notes == expected[1].notes

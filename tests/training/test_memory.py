@@ -116,7 +116,9 @@ def test_batches_are_cut_beforehand_where_they_would_not_fit(monkeypatch: pytest
     x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     needed = 64 * bytes_per_row(TrainStep(flow), x, None, None)
     for share, pieces in ((100.0, 1), (1.0, 2), (0.5, 4)):
-        monkeypatch.setattr("pushforward.training.run.available_bytes", lambda _, share=share: share * needed)
+        monkeypatch.setattr(
+            "pushforward.training.pieces.available_bytes", lambda _, share=share: share * needed
+        )
         notes: list[str] = []
         train(flow, Points(x), Points(x[:20]), replace(CONFIG, epochs=1), on_note=notes.append)
         assert [f"{pieces} pieces" in note for note in notes] == ([] if pieces == 1 else [True])
@@ -129,7 +131,7 @@ def test_a_search_for_the_origin_that_does_not_fit_costs_the_explanation_only(
     def refuse(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("pushforward.training.run.find_nonfinite", refuse)
+    monkeypatch.setattr("pushforward.training.blame.find_nonfinite", refuse)
     x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     x[7] = 1e30
     notes: list[str] = []
@@ -139,7 +141,7 @@ def test_a_search_for_the_origin_that_does_not_fit_costs_the_explanation_only(
 
 
 def test_a_measured_lack_of_memory_cuts_and_never_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pushforward.training.run.available_bytes", lambda _: 0.0)
+    monkeypatch.setattr("pushforward.training.pieces.available_bytes", lambda _: 0.0)
     x, notes = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)), []
     flow = build_flow(MAFConfig(layers=2, hidden=(8,)), 2)
     train(flow, Points(x), Points(x[:20]), replace(CONFIG, epochs=1), on_note=notes.append)

@@ -73,9 +73,11 @@ class Alarms:
         for row, (gains, order) in enumerate(zip(found.gain.tolist(), found.order().tolist(), strict=True)):
             places = [j for j in order[:_MOST_REASONS] if gains[j] >= _LEAST_GAIN]
             reasons = [
-                f"{columns[j].name} {_text(own[row, j])} (+{gains[j]:.1f} nats; likely {_text(likely[row, j])})"
+                f"{columns[j].name} {_text(own[row, j])} ({_gained(gains[j])}; likely {_text(likely[row, j])})"
                 for j in places
             ]
+            if not reasons and found.score[row] == float("inf"):
+                reasons = ["impossible together, though each value may be by itself"]
             told.append("; ".join(reasons))
         return told
 
@@ -103,8 +105,14 @@ def alarms_of(fitted: FittedFlow, model: Path, rate: float | None, explain: bool
     try:
         threshold = alarm_threshold(held_out, rate)
     except ValueError as error:
-        raise UsageError(f"--alarm-rate: {error}") from None
+        raise UsageError(
+            f"--alarm-rate: {error}. These are the rows that the fit held out, by default a tenth of its table"
+        ) from None
     return Alarms(fitted, held_out, threshold, explain)
+
+
+def _gained(nats: float) -> str:
+    return "impossible" if nats == float("inf") else f"+{nats:.1f} nats"
 
 
 def _text(value: object) -> str:

@@ -24,7 +24,6 @@ from .text import clock, console, counted
 if TYPE_CHECKING:
     from ..artifact import FittedFlow
 
-_CHUNK_ROWS = 8192
 _DEFAULT_ROWS = 1000
 
 

@@ -19,7 +19,7 @@ class TrainConfig:
         warmup: Share of the run in which the learning rate rises linearly; then it falls as a cosine to 0.
         clip_norm: Largest norm of the gradient of a step.
         noise: Standard deviation of Gaussian noise that is added to the preprocessed training points, anew in each
-            epoch, and not to those of validation: it smooths the density where rows are few (Rothfuss et al., Noise
+            step, and not to those of validation: it smooths the density where rows are few (Rothfuss et al., Noise
             Regularization for Conditional Density Estimation, 2019, eq. 4).
         ema: Decay of an exponential moving average of the weights, or 0 for none. With it validation, selection and
             the saved flow use the averaged weights.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,10 @@ from .texts import as_time, hidden_numbers
 WHOLE_LIMIT = 2.0**53
 """Whole numbers below it have a float64 to themselves."""
 
+CELL_LIMIT = 2.0**44
+"""So many steps from 0 a float64 still tells some hundred places within a cell, as a discrete column needs."""
+
+_WHOLE = r"^\s*[-+]?\d+\s*$"
 _EPSILON = float(np.finfo(np.float64).eps)
 _EPSILON_SINGLE = float(np.finfo(np.float32).eps)
 
@@ -52,6 +57,11 @@ class Values:
     numbers: NDArray[np.float64]
     rounding: float
 
+    @property
+    def single(self) -> bool:
+        """Whether they were stored in 32 bits."""
+        return self.rounding == _EPSILON_SINGLE
+
 
 def cleaned(series: pl.Series) -> pl.Series:
     """A column without a name, with nulls for all gaps: NaN, and text that is blank or says NaN.
@@ -79,7 +89,8 @@ def read_column(series: pl.Series, place: Place, *, gaps: bool = False) -> Value
     column, until a chunk of it says more.
 
     Raises:
-        DataError: Other text, dates, lists; infinite values, and missing ones unless allowed; integers beyond 2**53.
+        DataError: Other text, dates, lists; infinite values, and missing ones unless allowed; whole numbers from 2**53
+            on, unless they are floats already.
     """
     series = series.alias("")
     dtype = series.dtype
@@ -87,23 +98,31 @@ def read_column(series: pl.Series, place: Place, *, gaps: bool = False) -> Value
         raise place.error(
             f"holds dates or times ({dtype})", None, "Convert it to seconds, or leave it out with --drop."
         )
+    numeric = series
     if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-        series = _parsed(cleaned(series), place)
+        series = cleaned(series)
+        numeric = _parsed(series, place)
     elif not (dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Null)):
         raise place.error(f"holds {dtype}, not numbers", None, "Leave it out with --drop.")
-    numbers = series.cast(pl.Float64).to_numpy()  # nulls become NaN
+    numbers = numeric.cast(pl.Float64).to_numpy()  # nulls become NaN
     if not np.isfinite(numbers).all() and not (gaps and not np.isinf(numbers).any()):
         raise _not_finite(numbers, place, gaps)
-    if dtype.is_integer():
-        vast = np.abs(numbers) >= WHOLE_LIMIT
-        if vast.any():
-            index = int(np.argmax(vast))
-            raise place.error(
-                f"the integer {series[index]} reaches 2**53, where a 64-bit float loses whole numbers",
-                index,
-                "Subtract an offset; or, if it is an identifier, leave the column out with --drop.",
-            )
+    if not dtype.is_float():
+        _check_whole(series, numbers, place)
     return Values(numbers, _EPSILON_SINGLE if dtype == pl.Float32 else _EPSILON)
+
+
+def _check_whole(series: pl.Series, numbers: NDArray[np.float64], place: Place) -> None:
+    """Refuses integers, decimals and texts that are whole numbers too large for a float64 to hold them."""
+    vast = np.flatnonzero(np.abs(numbers) >= WHOLE_LIMIT)
+    whole = series[vast].cast(pl.String).str.contains(_WHOLE)
+    if len(vast) and whole.any():
+        index = int(vast[whole.arg_max() or 0])
+        raise place.error(
+            f"the integer {str(series[index]).strip()} reaches 2**53, where a 64-bit float loses whole numbers",
+            index,
+            "Subtract an offset; or, if it is an identifier, leave the column out with --drop.",
+        )
 
 
 def _not_finite(numbers: NDArray[np.float64], place: Place, gaps: bool) -> DataError:
@@ -136,6 +155,23 @@ def on_grid(values: Values, step: float) -> tuple[NDArray[np.float64], NDArray[n
         nearest = cells * ratio.numerator / ratio.denominator
     tolerance = 8 * values.rounding * np.maximum(np.abs(numbers), step)
     return nearest, np.abs(numbers - nearest) <= tolerance
+
+
+def at_atoms(numbers: NDArray[np.float64], atoms: Sequence[float]) -> NDArray[np.float64]:
+    """The numbers, with an atom in the place of the 32-bit float nearest to it.
+
+    So a table stored in 32 bits and its text have the same atoms.
+
+    Example:
+        >>> at_atoms(np.array([np.float32(0.1), 0.1, 0.2]), [0.1]).tolist()
+        [0.1, 0.1, 0.2]
+    """
+    for atom in atoms:
+        with np.errstate(over="ignore"):
+            single = float(np.float32(atom))
+        if single not in atoms and abs(single - atom) <= _EPSILON_SINGLE * abs(atom):
+            numbers = np.where(numbers == single, atom, numbers)
+    return numbers
 
 
 def not_a_number(texts: pl.Series, index: int, place: Place, remedy: str) -> DataError:

@@ -145,7 +145,8 @@ def scan_delimited(path: Path, columns: Sequence[str] | None = None) -> pl.LazyF
 
     All fields are read as text, a first pass counts what each column's values can be read as, and the frame
     casts them: whole numbers to integers, other numbers to 64-bit floats, true and false to booleans; a column
-    with any other value stays text. Nothing and the words in `MISSING` become nulls. Both passes stream.
+    with any other value stays text, and so does one of whole numbers with zeros in front, as codes have them.
+    Nothing and the words in `MISSING` become nulls. Both passes stream.
 
     Raises:
         DataError: No rows, no such column, a header that may be data.
@@ -245,13 +246,15 @@ def _types(text: pl.LazyFrame, width: int) -> tuple[int, list[pl.DataType]]:
             value.cast(pl.Int64, strict=False).count().alias(f"{i} integers"),
             number.count().alias(f"{i} numbers"),
             (number.abs() >= 2.0**63).any().alias(f"{i} vast"),
+            # Texts sort between these if they begin with a zero that is not all of them.
+            value.is_between(pl.lit("0"), pl.lit("1"), closed="none").any().alias(f"{i} padded"),
         ]
     found = text.select([pl.len().alias("rows"), *counts]).collect(engine="streaming").row(0, named=True)
     types: list[pl.DataType] = []
     for i in range(width):
         values = found[f"{i} values"]
         if found[f"{i} integers"] == values:
-            types.append(pl.Int64())
+            types.append(pl.String() if found[f"{i} padded"] else pl.Int64())
         elif found[f"{i} numbers"] == values:
             whole = _clean(pl.nth(i)).cast(pl.Int128, strict=False).count() == values
             types.append(pl.Int128() if found[f"{i} vast"] and _holds(text, whole) else pl.Float64())

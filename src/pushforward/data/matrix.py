@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from ..configs.schema import ColumnSchema
 from ..errors import DataError
-from .columns import Place, Values, on_grid
+from .columns import CELL_LIMIT, Place, Values, at_atoms, on_grid
 from .kinds import read_kind, write_kind
 from .names import check_names, listed
 
 # A matrix is filled by columns that share the lines of a processor's cache, and by rows that stay there meanwhile.
 _LINE, _BLOCK = 8, 8192
 _MOST_DROPPED = 20
+_RANGE_REMEDY = (
+    "Widen the bounds (--bounds or --schema), train on rows with such values too, or leave the row out."
+)
 
 
 def to_matrix(
@@ -32,8 +35,8 @@ def to_matrix(
 
     Labels become their places in the schema, counted from 0, dates and times numbers of days or seconds, gaps NaN
     where the schema allows them; booleans in a column of numbers become 0 and 1. Values of discrete columns are
-    returned as the float64 nearest to the multiple of the step that they stand for, so that a decimal stored in 32
-    bits and one read from text are the same.
+    returned as the float64 nearest to the multiple of the step that they stand for, and atoms as they stand in the
+    schema, so that a decimal stored in 32 bits and one read from text are the same.
 
     Args:
         frame: A table or a chunk of one, with these columns and perhaps more.
@@ -50,7 +53,8 @@ def to_matrix(
     Raises:
         DataError: No rows; an absent column; one with missing values, text or dates that the schema does not have
             there, infinite values, lists, or integers that a float64 cannot hold; a label that the schema does not
-            have; a value of a discrete column off its grid; a value off its circle or support.
+            have; a value of a discrete column off its grid; a value off its circle or support; where the support
+            is checked, a value 2**44 or more steps from 0.
 
     Example:
         >>> frame = pl.DataFrame({"a": [1, 2], "b": [0.5, 0.25]})
@@ -81,7 +85,12 @@ def _read_checked(
     series: pl.Series, column: ColumnSchema, place: Place, check_support: bool
 ) -> NDArray[np.float64]:
     values = read_kind(series, column, place)
-    numbers = values.numbers if column.step is None else _snapped(values, column.step, place)
+    if column.step is None:
+        numbers = at_atoms(values.numbers, column.atoms)
+    else:
+        numbers = _snapped(values, column.step, place)
+        if check_support:
+            _check_cells(numbers, column.step, place)
     _check_support(numbers, column, place, check_bounds=check_support)
     return numbers
 
@@ -153,6 +162,18 @@ def _snapped(values: Values, step: float, place: Place) -> NDArray[np.float64]:
     return nearest
 
 
+def _check_cells(numbers: NDArray[np.float64], step: float, place: Place) -> None:
+    """Refuses values so many steps from 0 that a float64 has too little room within their cells."""
+    far = np.abs(numbers) >= CELL_LIMIT * step
+    if far.any():
+        row = int(np.argmax(far))
+        raise place.error(
+            f"{float(numbers[row])!r} lies 2**44 or more steps of {step!r} from 0, too far for a discrete column",
+            row,
+            "Subtract an offset, leave out its step in the schema, or leave the column out with --drop.",
+        )
+
+
 def _check_support(
     numbers: NDArray[np.float64], column: ColumnSchema, place: Place, *, check_bounds: bool
 ) -> None:
@@ -165,14 +186,11 @@ def _check_support(
         return
     elif column.step is not None:
         bad = (numbers < low) | (numbers > high)
-        where, remedy = (
-            f"outside the declared bounds {low} and {high}",
-            "Widen the bound, or leave the row out.",
-        )
+        where, remedy = f"outside the column's range in its schema, from {low} to {high}", _RANGE_REMEDY
     else:
         bad = (numbers <= low) | (numbers >= high)
-        where = f"not strictly between the declared bounds {low} and {high}"
-        remedy = "Widen the bound, or leave the row out: a bounded column cannot lie on its bound."
+        where = f"not strictly within the column's range in its schema, from {low} to {high}"
+        remedy = f"{_RANGE_REMEDY} A continuous column cannot lie on its ends."
     bad &= ~np.isin(numbers, column.atoms)  # a point mass may lie on a bound
     if bad.any():
         row = int(np.argmax(bad))

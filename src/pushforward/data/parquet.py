@@ -99,7 +99,10 @@ class ParquetTable:
         self._footers: list[FileMetaData] = []
         for file in self.files:
             with readable(file):
-                self._footers.append(read_metadata(file))
+                try:
+                    self._footers.append(read_metadata(file))
+                except NotImplementedError as error:
+                    raise _unreadable(file, error) from error
         self.columns = check_names(self._footers[0].schema.to_arrow_schema().names, columns, source=files[0])
         self._check_readable()
         if len(self.files) > 1:
@@ -209,3 +212,20 @@ class ParquetTable:
     def _types(self, number: int) -> pl.Schema:
         schema = self._footers[number].schema.to_arrow_schema()
         return self._frame(schema.empty_table().select(list(self.columns))).schema
+
+
+def _unreadable(file: Path, error: NotImplementedError) -> DataError:
+    """The error about a file of types that Arrow does not know: integers of 128 bits, which polars writes."""
+    # Polars panics over many a damaged file, so it is asked only about one that is not.
+    types = pl.read_parquet_schema(file) if "more than 64 bits" in str(error) else {}
+    wide = [name for name, dtype in types.items() if dtype in (pl.Int128, pl.UInt128)]
+    if not wide:
+        return DataError(
+            f"holds what cannot be read ({error})", source=file, remedy="Write it again with plain types."
+        )
+    return DataError(
+        "holds integers of 128 bits, which Arrow cannot read",
+        source=file,
+        column=wide[0],
+        remedy="Write it as 64-bit integers; or, if it is an identifier, as text.",
+    )

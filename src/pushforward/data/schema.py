@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ..configs.schema import ColumnSchema, TableSchema
 from ..errors import DataError
-from .columns import WHOLE_LIMIT, Place, Values, cleaned, not_a_number, on_grid
+from .columns import CELL_LIMIT, WHOLE_LIMIT, Place, Values, cleaned, not_a_number, on_grid
 from .kinds import kind_of, labels_of, read_kind
 from .matrix import check_height
 from .names import listed, suggestion
-from .texts import as_time, hidden_numbers
+from .texts import are_codes, as_time, hidden_numbers
 
 _DECIMALS = range(7)
 _CLOCK = (86400.0, 3600.0, 60.0, 1.0)
 _ATOM_SHARE, _ATOM_ROWS, _ATOM_TIMES = 0.05, 10, 10
 _EDGE_SHARE, _EDGE_ROWS = 0.01, 10
+_REPEATED_ROWS = 10
+_AMOUNTS = 'write a schema with that option, and put step = 1.0 in the place of role = "drop" there'
 _ORDINAL = 32
 _MOST_LABELS, _FEW_LABELS = 1000, 20
 
@@ -44,14 +45,15 @@ def infer_schema(
     them. So discrete columns are recognised, and dequantised by the flow, where a value ``x`` stands for the
     cell ``[x, x + step)``:
 
-    - a column of whole numbers below 2**53, however stored, has step 1;
+    - a column of whole numbers below 2**44, however stored, has step 1 (larger ones that repeat are refused);
     - a column has step ``10**-k``, for the smallest k from 0 to 6 whose multiples hold all values to rounding,
       if at least half of the rows share their value with another row (a measurement written with six digits
       but hardly ever repeated is continuous);
     - any other column of numbers is continuous, and so is a periodic one; a value that fills 5 % of the rows, and
       ten times as many as others do, is an atom, with a probability of its own.
 
-    Text is a number or a date where all of it reads as such, else a category; truth values are categories too.
+    Text is a number or a date where all of it reads as such, else a category; truth values are categories too, and so
+    is text of whole numbers that are rather codes: with zeros in front, or from 2**53 on.
     Dates and times are numbers of days or seconds. Gaps (nulls and NaN) have a probability in the columns that
     have any. Columns conditioned on have no density, hence no step.
 
@@ -161,8 +163,8 @@ def _infer(series: pl.Series, place: Place, declared: _Declared, mixed: bool | N
         return _made(place, found, low=low, high=high, periodic=True)
     values = read_kind(series, found, place)
     there = Values(values.numbers[~np.isnan(values.numbers)], values.rounding)
-    step = _step(there) if found.kind != "datetime" else _clock_step(there)
-    atoms = () if mixed is False or step is not None else _atoms(there.numbers, low, high)
+    step = _step(there, place) if found.kind != "datetime" else _clock_step(there)
+    atoms = () if mixed is False or step is not None else _atoms(there, low, high)
     return _made(place, found, low=low, high=high, step=step, atoms=atoms)
 
 
@@ -184,9 +186,15 @@ def _infer_given(series: pl.Series, place: Place, mixed: bool | None) -> ColumnS
 
 def _kind(series: pl.Series, place: Place, mixed: bool | None) -> ColumnSchema:
     """What kind of values a column has, and whether it has gaps."""
-    if mixed is False:
-        return _plain_kind(series, place.column)
     series = cleaned(series)
+    if mixed is False:
+        if isinstance(series.dtype, pl.String) and are_codes(series):
+            raise place.error(
+                "whole numbers written as codes, with zeros in front or beyond 2**53",
+                None,
+                "Leave it out with --drop, or write amounts as numbers; the model mixed can learn codes.",
+            )
+        return _plain_kind(series, place.column)
     missing = series.null_count() > 0
     if series.null_count() == len(series):
         raise place.error("holds no value at all", None, "Leave it out with --drop.")
@@ -201,7 +209,9 @@ def _kind_of_text(texts: pl.Series, place: Place, missing: bool) -> ColumnSchema
     """Numbers or times, where all of it reads as such; else labels, unless most of it reads as numbers or dates."""
     numbers = texts.str.strip_chars().cast(pl.Float64, strict=False)
     if numbers.count() == texts.count():
-        return ColumnSchema(name=place.column, missing=missing)
+        if not are_codes(texts):
+            return ColumnSchema(name=place.column, missing=missing)
+        return _category(texts, place, missing)
     times = as_time(texts)
     if times is not None:
         return replace(_plain_kind(times, place.column), missing=missing)
@@ -211,6 +221,10 @@ def _kind_of_text(texts: pl.Series, place: Place, missing: bool) -> ColumnSchema
         raise place.error(hidden.problem, hidden.place, hidden.remedy)
     if 2 * numbers.count() > texts.count():
         raise not_a_number(texts, (numbers.is_null() & texts.is_not_null()).arg_max() or 0, place, remedy)
+    return _category(texts, place, missing)
+
+
+def _category(texts: pl.Series, place: Place, missing: bool) -> ColumnSchema:
     return ColumnSchema(name=place.column, kind="category", categories=_labels(texts, place), missing=missing)
 
 
@@ -239,22 +253,24 @@ def _labels(texts: pl.Series, place: Place) -> tuple[str, ...]:
         f"holds {len(distinct):,} different texts in {len(labels):,} rows, such as {distinct[0][:40]!r}: "
         "names of rows, not labels",
         None,
-        "Leave it out with --drop.",
+        "Leave it out with --drop"
+        + (f"; or, if these are amounts, {_AMOUNTS}." if are_codes(texts) else "."),
     )
 
 
-def _atoms(numbers: NDArray[np.float64], low: float | None, high: float | None) -> tuple[float, ...]:
-    """Values that fill a good part of the rows of a continuous column, within its support."""
+def _atoms(there: Values, low: float | None, high: float | None) -> tuple[float, ...]:
+    """Values that fill a good part of the rows of a continuous column, within its support.
+
+    Those stored in 32 bits are the shortest decimals that mean them, as text would have them.
+    """
+    numbers = there.numbers
     values, counts = np.unique(numbers, return_counts=True)
     # Rounded measurements repeat too, but none of them stands out.
     enough = (counts >= max(_ATOM_ROWS, _ATOM_SHARE * len(numbers))) & (
         counts >= _ATOM_TIMES * np.median(counts)
     )
-    if low is not None:
-        enough &= values >= low
-    if high is not None:
-        enough &= values <= high
-    return tuple(float(v) for v in values[enough])
+    found = [float(str(np.float32(v))) if there.single else float(v) for v in values[enough]]
+    return tuple(v for v in found if (low is None or v >= low) and (high is None or v <= high))
 
 
 def _with_edges(column: ColumnSchema, series: pl.Series, source: str | Path | None) -> ColumnSchema:
@@ -316,18 +332,30 @@ def _clock_step(values: Values) -> float | None:
     return next((step for step in _CLOCK if on_grid(values, step)[1].all()), None)
 
 
-def _step(values: Values) -> float | None:
-    """Spacing of the grid that a column lives on, or None if it is continuous."""
+def _step(values: Values, place: Place) -> float | None:
+    """Spacing of the grid that a column lives on, or None if it is continuous.
+
+    Raises:
+        DataError: Whole numbers that repeat, too large for a grid.
+    """
     numbers = values.numbers
-    if bool((numbers == np.floor(numbers)).all()):
-        return 1.0 if float(np.abs(numbers).max()) < WHOLE_LIMIT else None
+    whole, largest = bool((numbers == np.floor(numbers)).all()), float(np.abs(numbers).max())
+    if whole and largest < CELL_LIMIT:
+        return 1.0
     counts = np.unique(numbers, return_counts=True)[1]
-    if 2 * int(counts[counts > 1].sum()) < len(numbers):
+    repeated = 2 * int(counts[counts > 1].sum()) >= len(numbers)
+    if whole and repeated and largest < WHOLE_LIMIT and len(numbers) >= _REPEATED_ROWS:
+        raise place.error(
+            f"whole numbers up to {largest:.0f} that repeat; from 2**44 on they are too large for a discrete column",
+            None,
+            "Subtract an offset; or, if they are identifiers, leave the column out with --drop.",
+        )
+    if whole or not repeated:
         return None
     for k in _DECIMALS:
         step = 10.0**-k
         # Where rounding alone covers an eighth of a cell, lying on the grid says nothing.
-        if 8 * values.rounding * float(np.abs(numbers).max()) > step / 8:
+        if largest > step * min(CELL_LIMIT, 1 / (64 * values.rounding)):
             return None
         nearest, fits = on_grid(values, step)
         if fits.all():

@@ -82,7 +82,10 @@ def hints(series: pl.Series, column: ColumnSchema) -> list[Hint]:
         [Hint(reason='If no value can be below 0', fields={'low': 0.0}, instead=())]
     """
     if column.labelled:
-        return []
+        # Longer ones are too large for a grid.
+        codes = column.categories and all(re.fullmatch(r"\d{1,13}", label) for label in column.categories)
+        amounts = Hint("If these are amounts and not codes", {"step": 1.0}, ("kind", "categories"))
+        return [amounts] if codes else []
     numbers = _numbers(cleaned(series), column)
     circle = _circle(numbers, column)
     found = [circle or _ends(numbers, column), _tails(numbers, column), _codes(numbers, column)]

@@ -98,6 +98,19 @@ def hidden_numbers(texts: pl.Series, *, as_labels: bool = False) -> Hidden | Non
     return None
 
 
+def are_codes(texts: pl.Series) -> bool:
+    """Whether texts are whole numbers that rather name something: some with zeros in front, or from 2**53 on.
+
+    Example:
+        >>> [are_codes(pl.Series(texts)) for texts in (["00123", "4567"], ["0", "12"], ["01", "x"], ["9" * 16, "1"])]
+        [True, False, False, True]
+    """
+    bare = texts.drop_nulls().str.strip_chars()
+    if not bare.str.contains(r"^[-+]?\d+$").all():
+        return False
+    return bool((bare.str.contains(r"^0\d") | (bare.cast(pl.Float64).abs() >= 2.0**53)).any())
+
+
 def _most(matching: pl.Series, texts: pl.Series) -> bool:
     return 2 * int(matching.sum() or 0) > texts.count()
 

@@ -16,8 +16,9 @@ from ..artifact import FittedFlow
 from ..configs import ColumnSchema, ModelConfig
 from ..data import to_frame
 from ..evaluate import alarm_threshold, conformal_p_values, explain
+from ..evaluate.anomaly import least_rate, rows_to_promise
 from ..training import TableSplit, fit_smoothed, smoothed_training
-from .base import FlowEstimator, named_model
+from .base import FlowEstimator, named_model, seed_of
 from .inputs import column_names, fit_table, is_number, points
 from .rows import log_densities
 
@@ -113,8 +114,9 @@ class FlowAnomalyDetector(OutlierMixin, FlowEstimator):  # type: ignore[misc]
                 unknown model, both ways to set the threshold at once.
         """
         self._check_settings()
-        table, seed = fit_table(self, X), self._seed()
+        table, seed = fit_table(self, X), seed_of(self.random_state)
         split = self._split(table, seed, self._fractions(table.height))
+        self._check_promise(table.height, len(split.test))
         self.fitted_ = self._fit_score(split, seed)
         self.calibration_scores_ = self._scores(split.test.x)
         every = np.concatenate([self._scores(part.x) for part in (split.train, split.valid, split.test)])
@@ -156,7 +158,9 @@ class FlowAnomalyDetector(OutlierMixin, FlowEstimator):  # type: ignore[misc]
 
         Returns:
             A polars frame with ``row`` (counted from 0), ``score``, ``column``, ``value``, ``likely``, ``gain`` and
-            ``surprise``, as of ``pushforward.evaluate.explain``. Values are texts where some are no numbers.
+            ``surprise``, as of ``pushforward.evaluate.explain``: the gain is infinite where a value cannot be, and 0
+            for all columns of a row of infinite score whose values only cannot be together. Values are texts where some
+            are no numbers.
 
         Raises:
             ValueError: Rows that do not fit, ``top`` below 1.
@@ -199,12 +203,9 @@ class FlowAnomalyDetector(OutlierMixin, FlowEstimator):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         share, rate = self.contamination, self.alarm_rate
-        if isinstance(share, str):
-            if share != "auto":
-                raise ValueError(f"contamination must be 'auto' or a share in (0, 0.5], got {share!r}")
-        elif not 0.0 < share <= 0.5:
-            raise ValueError(f"contamination must be 'auto' or a share in (0, 0.5], got {share}")
-        elif rate is not None:
+        if not (share == "auto" if isinstance(share, str) else 0.0 < share <= 0.5):
+            raise ValueError(f"contamination must be 'auto' or a share in (0, 0.5], got {share!r}")
+        if share != "auto" and rate is not None:
             raise ValueError(
                 f"alarm_rate={rate} and contamination={share} both set the threshold; give one of them"
             )
@@ -217,12 +218,22 @@ class FlowAnomalyDetector(OutlierMixin, FlowEstimator):  # type: ignore[misc]
         calibration = min(max(_CALIBRATION_SHARE, 2 / (rate * rows)), _MOST)
         return 1.0 - _VALID_SHARE - calibration, _VALID_SHARE, calibration
 
+    def _check_promise(self, rows: int, calibration: int) -> None:
+        """Refuse a rate that takes more rows, before the flow is fitted."""
+        rate = self.alarm_rate
+        if rate is not None and calibration < rows_to_promise(rate):
+            needed = math.ceil(rows_to_promise(rate) / _MOST)
+            raise ValueError(
+                f"alarm_rate={rate:g} takes at least {needed} rows, got {rows}: give more rows, or a rate of at least "
+                f"{least_rate(calibration):g}"
+            )
+
     def _threshold(self, every: NDArray[np.float64]) -> float:
         """Return the anomaly score above which a row is an anomaly."""
         calibration = torch.from_numpy(self.calibration_scores_)
         if not isinstance(self.contamination, str):
             return float(np.quantile(every, 1.0 - self.contamination))
-        if self.alarm_rate is None and len(calibration) + 1 < math.ceil(1 / _RATE):
+        if self.alarm_rate is None and len(calibration) < rows_to_promise(_RATE):
             return float(np.quantile(every, 1.0 - _RATE))
         return alarm_threshold(calibration, _RATE if self.alarm_rate is None else self.alarm_rate)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.special import ndtri
 
+from ..configs import ColumnSchema
 from ..flows import Flow
+from ..flows.factors import log_normal_between
+from ..surjections import Dequantise
 from .rows import in_blocks
 
 _ELEMENTS = 2**18  # rows times levels that are computed together
@@ -51,11 +55,25 @@ class AveragedQuantiles:
         with torch.no_grad():
             return in_blocks(self._log_prob, _ELEMENTS, y, context)
 
+    def log_mass(self, lower: Tensor, upper: Tensor, context: Tensor) -> Tensor:
+        """Return the log-probabilities of the intervals between ends ``(n,)``, which may be infinite."""
+        # In double precision, since the ends may be close together.
+        exact = AveragedQuantiles([deepcopy(flow).double() for flow in self.flows])
+        with torch.no_grad():
+            latents = [
+                torch.where(
+                    y.isinf(), y, in_blocks(exact._latent, _ELEMENTS, y.where(~y.isinf(), 0.0), context)
+                )
+                for y in (lower, upper)
+            ]
+        return log_normal_between(*latents)
+
     def _inverse(self, latent: Tensor, context: Tensor) -> Tensor:
         """Return the values ``(n, L)`` of latents ``(n, L)``."""
         return torch.stack([_from_latent(flow, latent, context) for flow in self.flows]).mean(0)
 
-    def _log_prob(self, y: Tensor, context: Tensor) -> Tensor:
+    def _latent(self, y: Tensor, context: Tensor) -> Tensor:
+        """Return the latents ``(n,)`` of values ``(n,)``: the inverse of ``_inverse``."""
         # Each flow's own latent of the value: between the lowest and the highest lies that of the average.
         own = torch.stack([flow.to_latent(y[:, None], context)[:, 0] for flow in self.flows]).double()
         low, high = own.amin(0), own.amax(0)
@@ -63,7 +81,10 @@ class AveragedQuantiles:
             middle = 0.5 * (low + high)
             below = self._inverse(middle[:, None], context)[:, 0] < y
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        latent = (0.5 * (low + high))[:, None]
+        return 0.5 * (low + high)
+
+    def _log_prob(self, y: Tensor, context: Tensor) -> Tensor:
+        latent = self._latent(y, context)[:, None]
         logs = torch.stack(
             [flow.log_prob(_from_latent(flow, latent, context), context) for flow in self.flows]
         ).double()
@@ -105,6 +126,37 @@ def recalibrated(levels: NDArray[np.float64], held: NDArray[np.float64]) -> NDAr
         levels, np.arange(n + 2) / (n + 1), np.concatenate([[0.0], held, [1.0]])
     )
     return asked
+
+
+def on_grid(values: Tensor, column: ColumnSchema) -> Tensor:
+    r"""Return the values of a grid that are nearest to values; those of quantiles are the grid's own quantiles.
+
+    A value of the grid stands for the cell of half a step to both sides, or to infinity at an end of the support. So
+    the least one with :math:`F(y) \ge u` is that whose cell holds the quantile of level :math:`u` of a density.
+
+    Example:
+        >>> on_grid(torch.tensor([-0.7, 0.24, 0.26]).double(), ColumnSchema(name="y", step=0.1, low=0.0))
+        tensor([0.0000, 0.2000, 0.3000], dtype=torch.float64)
+    """
+    assert column.step is not None
+    nearest = Dequantise([column.step]).decode(values[..., None] + 0.5 * column.step)[..., 0]
+    return nearest.clamp(*ends(column))
+
+
+def cells(values: Tensor, column: ColumnSchema) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the ends of the cells of a grid's values, and which values lie in the support; ``(n,)`` each."""
+    assert column.step is not None
+    half, (low, high) = 0.5 * column.step, ends(column)
+    # Half a step of room, so that a decimal grid's rounding matters to no comparison.
+    lower = torch.where(values < low + half, -torch.inf, values - half)
+    upper = torch.where(values > high - half, torch.inf, values + half)
+    return lower, upper, ~((values < low - half) | (values > high + half))
+
+
+def ends(column: ColumnSchema) -> tuple[float, float]:
+    """Return where the support of a column ends, infinite where it does not."""
+    low, high = column.low, column.high
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def _from_latent(flow: Flow, latent: Tensor, context: Tensor) -> Tensor:

@@ -46,9 +46,6 @@ class FlowEstimator(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
-    def _seed(self) -> int:
-        return seed_of(self.random_state)
-
     def _split(
         self, table: pl.DataFrame, seed: int, fractions: tuple[float, float, float] = _FRACTIONS
     ) -> TableSplit:

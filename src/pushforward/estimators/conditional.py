@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Self
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 from torch import Tensor
 
 from ..configs import (
     MODELS,
     ColumnSchema,
-    DataConfig,
     ModelConfig,
     NSFConfig,
     TableSchema,
     TrainConfig,
     default_training,
 )
-from ..training import Points, TableSplit, split_table
-from .averaged import AveragedQuantiles, held_levels, recalibrated
+from ..data import check_fittable, infer_schema, to_matrix
+from ..evaluate.anomaly import rows_to_promise
+from ..training import Points, TableSplit
+from .averaged import AveragedQuantiles, cells, ends, held_levels, on_grid, recalibrated
 from .base import FlowEstimator, named_model, seed_of
-from .inputs import DTYPES, FEWEST_ROWS, column_names
+from .contexts import ContextCode
+from .inputs import FEWEST_ROWS, fit_table_and_target, points
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MODELS_OF_ONE = ("made", "maf", "iaf", "nsf")
 """Models whose flow of one number is increasing, to a normal latent."""
@@ -55,6 +61,8 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
         verbose: Whether to print the losses of every epoch.
 
     Attributes:
+        target_: Spacing and ends of the grid of the target, if it lies on one, as a schema.
+        context_: What the columns of ``X`` are, and how they become numbers.
         members_: The fitted flows, each with its schema and the record of its training.
         levels_: At which level of its flow's quantiles each row was while held out, in order, ``(n,)``; uniform where
             the flows are right.
@@ -103,9 +111,11 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
         """Fit the flows.
 
         Args:
-            X: Rows to condition on, numbers, ``(n, C)``.
-            y: The numbers to predict, ``(n,)``. Where they lie on a grid, as whole numbers do, noise of up to half its
-                spacing is added, so that densities cannot grow without bound on values that repeat.
+            X: Rows to condition on, ``(n, C)``: an array of numbers, or a frame, whose labels become columns of 0 and 1
+                and whose gaps are told beside the mean of what is there.
+            y: The numbers to predict, ``(n,)``. Where they lie on a grid, as whole numbers do, the flows are fitted to
+                cells, by noise of up to half its spacing, so that densities cannot grow without bound on values that
+                repeat. Quantiles, intervals and samples are values of the grid, and end where many rows have the last.
 
         Returns:
             The estimator itself.
@@ -116,30 +126,34 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
         """
         if self.folds < 2:
             raise ValueError(f"folds must be at least 2, got {self.folds}")
-        X, y = validate_data(
-            self, X, y, dtype=DTYPES, y_numeric=True, ensure_min_samples=max(FEWEST_ROWS, self.folds)
-        )
-        seed = self._seed()
+        table, y = fit_table_and_target(self, X, y, max(FEWEST_ROWS, self.folds))
+        seed = seed_of(self.random_state)
         rng = np.random.default_rng(seed)
-        schema, points = _points(X, np.asarray(y, dtype=np.float64), column_names(self), rng)
+        found = _schema(table, y)
+        self.target_ = found.columns[0]
+        x = torch.from_numpy(to_matrix(table, found.context, source="X"))
+        self.context_ = ContextCode.fitted(found.context, x)
+        noise = (self.target_.step or 0.0) * (rng.uniform(size=len(y)) - 0.5)
+        rows = Points(torch.from_numpy(y + noise)[:, None], self.context_(x))
+        schema = TableSchema(columns=(ColumnSchema(name=self.target_.name),), context=self.context_.coded)
         folds = [
-            torch.from_numpy(np.sort(rows))
-            for rows in np.array_split(rng.permutation(len(points)), self.folds)
+            torch.from_numpy(np.sort(held)) for held in np.array_split(rng.permutation(len(rows)), self.folds)
         ]
-        splits = [_split(schema, points, rows) for rows in folds]
+        splits = [_split(schema, rows, held) for held in folds]
         self.members_ = tuple(self._fit_flow(split, seed + k) for k, split in enumerate(splits))
-        held = [
+        levels = [
             held_levels(member.flow, split.test.x[:, 0], _context(split.test))
             for member, split in zip(self.members_, splits, strict=True)
         ]
-        self.levels_ = torch.cat(held).sort().values.numpy()
+        self.levels_ = torch.cat(levels).sort().values.numpy()
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return the mean of the target given each row, ``(n,)``."""
         levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
-        mean: NDArray[np.float64] = self._quantiles(self._rows(X), levels).mean(1)
-        return mean
+        # Before values are brought to a grid: the noise has mean 0, and where a rare value starts is known less well.
+        mean: NDArray[np.float64] = self._before_grid(self._rows(X), levels).numpy().mean(1)
+        return mean.clip(*ends(self.target_))
 
     def predict_quantiles(self, X: Any, levels: ArrayLike) -> NDArray[np.float64]:
         """Return quantiles of the target given each row.
@@ -149,7 +163,8 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
             levels: Levels in (0, 1), ``(L,)``.
 
         Returns:
-            Quantiles, ``(n, L)``, rising with the level.
+            Quantiles, ``(n, L)``, rising with the level: the least values that the target is at or below with the
+            probability of the level, at least.
 
         Raises:
             ValueError: Levels outside (0, 1), or rows that do not fit.
@@ -162,7 +177,7 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
     def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
         """Return an interval that holds the target of a fresh row with the probability ``coverage``.
 
-        As often the target lies below it as above it.
+        As often the target lies below it as above it. On a grid it holds more, since whole values are in it or not.
 
         Args:
             X: Rows, ``(n, C)``.
@@ -178,8 +193,8 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
         if not 0.0 < coverage < 1.0:
             raise ValueError(f"coverage must lie between 0 and 1, got {coverage}")
         tail, rows = 0.5 * (1.0 - coverage), len(self.levels_)
-        if tail * (rows + 1) < 1 - 1e-9:
-            needed = math.ceil(1 / tail - 1e-9) - 1
+        needed = rows_to_promise(tail)
+        if rows < needed:
             raise ValueError(
                 f"coverage {coverage:g} cannot be promised by {rows} rows: fit at least {needed} rows, or ask for at "
                 f"most {(rows - 1) / (rows + 1):.4g}"
@@ -189,12 +204,18 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
     def log_prob(self, X: Any, y: ArrayLike) -> NDArray[np.float64]:
         """Return the log-density of targets given their rows in nats, ``(n,)``, in the units of the target.
 
-        It is that of the averaged flows, before their levels are calibrated.
+        It is that of the averaged flows, before their levels are calibrated. On a grid it is the probability of the
+        value, divided by the spacing; ``-inf`` beyond its ends.
         """
         context = self._rows(X)
         values = torch.from_numpy(np.array(column_or_1d(y), dtype=np.float64))
         check_consistent_length(context, values)
-        return self._averaged().log_prob(values, context).numpy()
+        averaged, step = self._averaged(), self.target_.step
+        if step is None:
+            return averaged.log_prob(values, context).numpy()
+        lower, upper, possible = cells(values, self.target_)
+        mass = averaged.log_mass(lower, upper, context).masked_fill(~possible, -torch.inf)
+        return mass.numpy() - math.log(step)
 
     def sample(
         self, X: Any, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
@@ -212,15 +233,20 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
 
     def _quantiles(self, context: Tensor, levels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the quantiles ``(n, L)`` of levels ``(L,)`` or ``(n, L)``."""
+        values = self._before_grid(context, levels)
+        return (values if self.target_.step is None else on_grid(values, self.target_)).numpy()
+
+    def _before_grid(self, context: Tensor, levels: NDArray[np.float64]) -> Tensor:
+        """Return the same of the target with its noise."""
         asked = torch.from_numpy(recalibrated(levels, self.levels_))
-        return self._averaged().quantiles(asked.expand(len(context), -1), context).numpy()
+        return self._averaged().quantiles(asked.expand(len(context), -1), context)
 
     def _averaged(self) -> AveragedQuantiles:
         return AveragedQuantiles([member.flow for member in self.members_])
 
     def _rows(self, X: Any) -> Tensor:
         check_is_fitted(self)
-        return torch.from_numpy(validate_data(self, X, reset=False, dtype=np.float64, copy=True))
+        return self.context_(points(self, X, self.context_.columns))
 
     def _model(self, rows: int) -> ModelConfig:
         if self.model is None:
@@ -255,32 +281,35 @@ def _default_training(rows: int, seed: int) -> TrainConfig:
     return replace(plain, epochs=min(plain.epochs, 60), patience=10, weight_decay=0.1)
 
 
-def _points(
-    X: NDArray[np.floating[Any]], y: NDArray[np.float64], names: list[str], rng: np.random.Generator
-) -> tuple[TableSchema, Points]:
-    """Return the schema of target and rows, and all of them as points, with noise on a target that lies on a grid."""
+def _schema(table: pl.DataFrame, y: NDArray[np.float64]) -> TableSchema:
+    """Return what the target and the columns conditioned on are.
+
+    Raises:
+        DataError: A column that cannot be used, or a target that has no density.
+    """
     import polars as pl
 
-    target = "y"
-    while target in names:
-        target = f"{target}_"
-    frame = pl.from_numpy(X, schema=names, orient="row").with_columns(pl.Series(target, y))
-    split = split_table(
-        frame, DataConfig(condition=tuple(names)), seed=0, model=NSFConfig(), minimum_rows=FEWEST_ROWS
-    )
-    found = split.schema.columns[0]
-    noise = (found.step or 0.0) * (rng.uniform(size=len(y)) - 0.5)
-    schema = TableSchema(columns=(ColumnSchema(name=target),), context=split.schema.context)
-    return schema, Points(torch.from_numpy(y + noise)[:, None], torch.from_numpy(X.astype(np.float64)))
+    name = "y"
+    while name in table.columns:
+        name = f"{name}_"
+    schema = infer_schema(table.with_columns(pl.Series(name, y)), condition=table.columns, mixed=True)
+    target = replace(schema.columns[0], atoms=())  # a flow has none
+    check_fittable(y[:, None], (target,), minimum_rows=FEWEST_ROWS)
+    if target.step is not None:
+        # Not a hundredth, but a quarter, where all values are multiples of that.
+        unit = Fraction(repr(target.step))
+        count = np.gcd.reduce(np.rint(y / target.step).astype(np.int64))
+        target = replace(target, step=float(unit * int(count)))
+    return replace(schema, columns=(target,))
 
 
-def _split(schema: TableSchema, points: Points, held: Tensor) -> TableSplit:
+def _split(schema: TableSchema, rows: Points, held: Tensor) -> TableSplit:
     """Return the points with some of them held out: for the choice of the epoch and for the levels."""
-    others = torch.ones(len(points), dtype=torch.bool)
+    others = torch.ones(len(rows), dtype=torch.bool)
     others[held] = False
-    return TableSplit(schema, points.take(others), points.take(held), points.take(held))
+    return TableSplit(schema, rows.take(others), rows.take(held), rows.take(held))
 
 
-def _context(points: Points) -> Tensor:
-    assert points.context is not None
-    return points.context
+def _context(rows: Points) -> Tensor:
+    assert rows.context is not None
+    return rows.context

@@ -12,7 +12,8 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, Transfor
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from ..data import to_frame
-from ..flows import Flow, chunk_rows
+from ..data.names import listed
+from ..flows import Flow, MixedFlow, chunk_rows
 from ..surjections import Dequantise
 from .base import FlowEstimator, seed_of
 from .inputs import fit_table, is_number, points
@@ -66,7 +67,7 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         Raises:
             ValueError: Rows that cannot be used, too few of them, a column with one value only, an unknown model.
         """
-        table, seed = fit_table(self, X), self._seed()
+        table, seed = fit_table(self, X), seed_of(self.random_state)
         self.fitted_ = self._fit_flow(self._split(table, seed), seed)
         return self
 
@@ -99,24 +100,38 @@ class FlowDensity(DensityMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixi
         """Return the latents of rows, ``(n, D)``; a discrete value is taken for the middle of its cell.
 
         Raises:
-            ValueError: Rows that do not fit; a table with labels, gaps or point masses, which have no latents.
+            ValueError: Rows that do not fit; a density of the model mixed, which has no latents.
         """
-        check_is_fitted(self)
-        flow, x = self.fitted_.flow, points(self, X, self.fitted_.table.columns)
+        flow = self._with_latents()
+        x = points(self, X, self.fitted_.table.columns)
         with torch.no_grad():
             return in_blocks(partial(_latent, flow), chunk_rows(flow), x).numpy()
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray[np.float64]:
         """Return the rows that latents ``(n, D)`` stand for."""
-        check_is_fitted(self)
-        flow = self.fitted_.flow
+        flow = self._with_latents()
         latent = torch.from_numpy(check_array(Z, dtype=np.float64, copy=True)).to(flow.like)
         with torch.no_grad():
             return flow.from_latent(latent).double().numpy()
 
     @property
     def _n_features_out(self) -> int:
-        return self.fitted_.flow.transform.latent_shape[0]
+        return self._with_latents().transform.latent_shape[0]
+
+    def _with_latents(self) -> Flow:
+        """Return the fitted flow, if it has latents."""
+        check_is_fitted(self)
+        if not isinstance(self.fitted_.flow, MixedFlow):
+            return self.fitted_.flow
+        columns = self.fitted_.table.columns
+        others = [column.name for column in columns if column.labelled or column.missing]
+        if others:
+            raise ValueError(
+                f"labels and gaps have no transform: encode or fill {listed(others)}, and fit FlowDensity(model='nsf')"
+            )
+        masses = [column.name for column in columns if column.atoms]
+        chosen = f", chosen for a value that fills many rows of {listed(masses)}," if masses else ""
+        raise ValueError(f"the model 'mixed'{chosen} has no transform: FlowDensity(model='nsf') has one")
 
 
 def _latent(flow: Flow, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d, validate_data
 from torch import Tensor
 
 from ..configs import ColumnSchema
@@ -22,7 +22,7 @@ DTYPES = (np.float64, np.float32)
 """What arrays of numbers are kept as; others become the first."""
 
 
-def fit_table(estimator: BaseEstimator, X: Any) -> pl.DataFrame:
+def fit_table(estimator: BaseEstimator, X: Any, fewest: int = FEWEST_ROWS) -> pl.DataFrame:
     """Return what an estimator is fitted to as a table, and let the estimator remember its columns.
 
     Columns of an array are named x0, x1, ...; those of a frame keep their names.
@@ -30,20 +30,35 @@ def fit_table(estimator: BaseEstimator, X: Any) -> pl.DataFrame:
     Args:
         estimator: Gets ``n_features_in_`` and, from a frame, ``feature_names_in_``.
         X: An array of numbers ``(rows, columns)``, a pandas or a polars frame.
+        fewest: The fewest rows that will do.
 
     Raises:
         ValueError: Another shape, too few rows; an array of other things than finite numbers.
     """
-    import polars as pl
-
     frame = _frame_beyond_numbers(X)
     if frame is None:
-        array = validate_data(estimator, X, dtype=DTYPES, ensure_min_samples=FEWEST_ROWS)
-        return pl.from_numpy(array, schema=column_names(estimator), orient="row")
+        return _named(estimator, validate_data(estimator, X, dtype=DTYPES, ensure_min_samples=fewest))
     validate_data(estimator, X, skip_check_array=True)
-    if frame.height < FEWEST_ROWS:
-        raise ValueError(f"X must have at least {FEWEST_ROWS} rows, got {frame.height}")
+    if frame.height < fewest:
+        raise ValueError(f"X must have at least {fewest} rows, got {frame.height}")
     return frame
+
+
+def fit_table_and_target(
+    estimator: BaseEstimator, X: Any, y: Any, fewest: int
+) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+    """Return the same, and the number that belongs to each row, ``(rows,)``.
+
+    Raises:
+        ValueError: As ``fit_table``; targets that are not as many finite numbers.
+    """
+    if _frame_beyond_numbers(X) is None:
+        array, y = validate_data(estimator, X, y, dtype=DTYPES, y_numeric=True, ensure_min_samples=fewest)
+        return _named(estimator, array), np.asarray(y, dtype=np.float64)
+    table = fit_table(estimator, X, fewest)
+    target = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    check_consistent_length(table, target)
+    return table, column_or_1d(target, warn=True)
 
 
 def points(estimator: BaseEstimator, X: Any, columns: tuple[ColumnSchema, ...]) -> Tensor:
@@ -78,6 +93,12 @@ def column_names(estimator: Any) -> list[str]:
     """Return the names of the columns that an estimator was fitted to."""
     given = getattr(estimator, "feature_names_in_", None)
     return [f"x{i}" for i in range(estimator.n_features_in_)] if given is None else list(given)
+
+
+def _named(estimator: BaseEstimator, array: NDArray[np.floating[Any]]) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.from_numpy(array, schema=column_names(estimator), orient="row")
 
 
 def _frame(X: Any) -> pl.DataFrame:

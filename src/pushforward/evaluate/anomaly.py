@@ -141,12 +141,33 @@ def alarm_threshold(calibration: Tensor, rate: float) -> float:
     # A product such as 0.07 * 100 may miss its whole number by a rounding.
     count = math.floor(rate * (n + 1) * (1 + 1e-12))
     if count < 1:
-        needed = math.ceil((1 - 1e-12) / rate) - 1
         raise ValueError(
-            f"rate {rate:g} cannot be promised by {n} calibration rows: give at least {needed} rows, or a rate of at "
-            f"least {1 / (n + 1):.2g}"
+            f"rate {rate:g} cannot be promised by {n} calibration rows: give at least {rows_to_promise(rate)} rows, or "
+            f"a rate of at least {least_rate(n):g}"
         )
     return float(ordered[n - count])
+
+
+def rows_to_promise(rate: float) -> int:
+    """Return the fewest calibration rows that can promise a rate of false alarms.
+
+    Example:
+        >>> rows_to_promise(0.01)
+        99
+    """
+    return math.ceil((1 - 1e-12) / rate) - 1
+
+
+def least_rate(rows: int) -> float:
+    """Return the least rate of two digits that so many calibration rows can promise.
+
+    Example:
+        >>> least_rate(60)
+        0.017
+    """
+    least = 1 / (rows + 1)
+    digits = 1 - math.floor(math.log10(least))
+    return float(math.ceil(least * (1 - 1e-12) * 10**digits) / 10**digits)
 
 
 def typicality(

@@ -17,6 +17,7 @@ from .quadrature import log_integral, log_sum
 _POOL = 4096  # samples whose quantiles are the candidates
 _ROUNDS, _FINER = 2, 24  # how often candidates are added around the best one, and how many
 _ELEMENTS = 2**22  # of points that are scored together
+_WITNESSES = 16  # likely rows that take over the values of a row of which no single change makes a density
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class Explanation:
 
     Attributes:
         score: Anomaly scores :math:`-\log p(x)` in nats, ``(n,)``.
-        gain: Nats that a row's log-density would gain if the column had its most likely value, ``(n, D)``, at least 0.
-            Free of units, so it compares columns.
+        gain: Nats that a row's log-density would gain if the column had its most likely value, ``(n, D)``, at least 0;
+            ``inf`` where its value cannot be. Free of units, so it compares columns.
         likely: That value, given the row's other values, ``(n, D)``; NaN stands for a gap.
         surprise: :math:`-\log p(x_j \mid x_{-j})` in nats, ``(n, D)``: of a density in the column's units, or of the
             probability of a value that has one. NaN where the other values have density 0 themselves.
@@ -69,6 +70,10 @@ def explain(
     deviation of the references' column. Any flow will do, also one that has no conditionals of its own; a row costs
     about ``candidates + 48`` densities for each column.
 
+    Where no single change gives a row a density, the values that have none in any of a few likely rows cannot be: their
+    gain is infinite, and their likely values are those with all of them replaced. Where there is no such value all
+    gains are 0: the row's values cannot be together.
+
     Args:
         flow: The density of rows, ``event_shape`` ``(D,)``.
         x: Rows in the units of the data, ``(n, D)``.
@@ -102,7 +107,9 @@ def explain(
     parts = []
     for start in range(0, max(len(x), 1), at_once):
         rows = slice(start, start + at_once)
-        parts.append(_explained(_Rows(flow, x[rows], None if context is None else context[rows]), tried))
+        parts.append(
+            _explained(_Rows(flow, x[rows], None if context is None else context[rows]), tried, pool)
+        )
     return Explanation(*(torch.cat(same) for same in zip(*parts, strict=True)))
 
 
@@ -112,6 +119,14 @@ class _Rows:
     def __init__(self, flow: Flow, x: Tensor, context: Tensor | None) -> None:
         self.x, self._flow, self._context = x, flow, context
         self.log_prob = score(flow, x, context).value.double()
+
+    def take(self, places: Tensor) -> _Rows:
+        """Return some of the rows."""
+        return _Rows(self._flow, self.x[places], None if self._context is None else self._context[places])
+
+    def with_rows(self, x: Tensor) -> _Rows:
+        """Return other rows under the same contexts."""
+        return _Rows(self._flow, x, self._context)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -169,10 +184,47 @@ class _Column:
         return log_sum(values, logs, self.step) if self.step else log_integral(values, logs)
 
 
-def _explained(rows: _Rows, columns: Sequence[_Column]) -> tuple[Tensor, ...]:
+def _explained(rows: _Rows, columns: Sequence[_Column], pool: Tensor) -> tuple[Tensor, ...]:
     """Return score, gain, likely value and surprise, as an ``Explanation`` has them."""
+    gain, likely, surprise = _of_columns(rows, columns)
+    stuck = ((rows.log_prob == -torch.inf) & (gain == 0).all(1)).nonzero()[:, 0]
+    if len(stuck):
+        gain[stuck], likely[stuck] = _impossible(rows.take(stuck), columns, pool)
+    return -rows.log_prob, gain, likely, surprise
+
+
+def _impossible(rows: _Rows, columns: Sequence[_Column], pool: Tensor) -> tuple[Tensor, Tensor]:
+    """Return gains and likely values ``(n, D)`` of rows of which no single change makes a density."""
+    few = pool[torch.linspace(0, len(pool) - 1, min(_WITNESSES, len(pool))).long()].to(rows.x)
+    witnesses = [rows.with_rows(row.expand_as(rows.x)) for row in few]
+    cannot_be = torch.stack([_nowhere(rows.x[:, c.place], c.place, witnesses) for c in columns], 1)
+    repaired = _likeliest([rows.with_rows(torch.where(cannot_be, w.x, rows.x)) for w in witnesses])
+    # Where the other values are impossible together, a likely row says what is likely in the place of these.
+    stuck = (repaired.log_prob == -torch.inf)[:, None]
+    filled = rows.with_rows(torch.where(stuck, _likeliest(witnesses).x, repaired.x))
+    _, likely, _ = _of_columns(filled, columns)
+    gain = torch.zeros_like(likely).masked_fill(cannot_be, torch.inf)
+    return gain, torch.where(cannot_be, likely, rows.x.double())
+
+
+def _nowhere(values: Tensor, place: int, witnesses: Sequence[_Rows]) -> Tensor:
+    """Return which values ``(n,)`` of a column have no density in any likely row, where there are such."""
+    with_it = torch.stack([rows.with_values(place, values[:, None])[:, 0] for rows in witnesses])
+    possible = torch.stack([rows.log_prob for rows in witnesses]) > -torch.inf
+    return (with_it == -torch.inf).all(0) & possible.any(0)
+
+
+def _likeliest(candidates: Sequence[_Rows]) -> _Rows:
+    """Return for each row the candidate of the highest density."""
+    best = torch.stack([rows.log_prob for rows in candidates]).nan_to_num(-torch.inf).argmax(0)
+    x = torch.stack([rows.x for rows in candidates])
+    return candidates[0].with_rows(x[best, torch.arange(len(best))])
+
+
+def _of_columns(rows: _Rows, columns: Sequence[_Column]) -> tuple[Tensor, ...]:
+    """Return gain, likely value and surprise of each column, ``(n, D)``."""
     found = [_of_column(rows, column) for column in columns]
-    return -rows.log_prob, *(torch.stack(same, 1) for same in zip(*found, strict=True))
+    return tuple(torch.stack(same, 1) for same in zip(*found, strict=True))
 
 
 def _of_column(rows: _Rows, column: _Column) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..flows import Preprocess
 from ..transforms import Support
 from ..transforms.walk import walk
 from .jacobians import largest_singular_value
@@ -195,7 +196,7 @@ def _generator(subject: Subject) -> torch.Generator:
 def _preprocess(subject: Subject) -> list[Layer]:
     """Check the parts of the preprocess in float64, in the units of the data."""
     preprocess = subject.exact.preprocess
-    if preprocess is None:
+    if not isinstance(preprocess, Preprocess):
         return []
     x = subject.raw[spread_out(len(subject.raw), subject.few)]
     if len(x) == 0:

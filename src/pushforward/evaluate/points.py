@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..distributions import Distribution, Product, Uniform, VonMises
-from ..flows import Flow, with_solver
+from ..flows import Flow, Preprocess, with_solver
 from ..transforms import Support
 from ..transforms.walk import walk
 
@@ -109,7 +109,7 @@ def draw_contexts(flow: Flow, count: int, generator: torch.Generator) -> Tensor 
     if flow.context_shape is None:
         return None
     inner = flow.context_preprocess
-    shape = flow.context_shape if inner is None else inner.transform.latent_shape
+    shape = flow.context_shape if inner is None else inner.latent_shape
     noise = torch.randn((count, *shape), generator=generator, dtype=torch.float64)
     return flow.embed(noise.to(flow.like))
 
@@ -128,7 +128,7 @@ def enter_points(flow: Flow, x: Tensor, generator: torch.Generator) -> tuple[Ten
 
 def supports(flow: Flow) -> list[Support]:
     """Return the parts of the preprocess that hold columns to their supports."""
-    if flow.preprocess is None:
+    if not isinstance(flow.preprocess, Preprocess):
         return []
     return [part for _, part in walk(flow.preprocess.transform) if isinstance(part, Support)]
 

@@ -3,7 +3,8 @@
 from .build import build_flow
 from .compiling import compiles_well
 from .continuous import ffjord, flow_matching
-from .flow import Estimate, Flow
+from .estimates import Estimate
+from .flow import Flow
 from .glow import glow
 from .image import image_flow, multi_scale
 from .maf import iaf, made, maf

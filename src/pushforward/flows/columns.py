@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..configs import ColumnSchema
 from ..surjections import Dequantise
-from .preprocess import Preprocess, column_preprocess
+from .preprocess import DataMap, column_preprocess
 
 VALUE, WIDTH, CODE = range(3)
 """Channels of a column: its number in standard units, the width of its cell, and which of its choices it is."""
@@ -130,7 +130,7 @@ class CellCode(nn.Module):
 ColumnCode = LabelCode | DensityCode | CellCode
 
 
-class MixedPreprocess(Preprocess):
+class MixedPreprocess(DataMap):
     r"""The fixed map from the rows of a mixed table to what its density is computed from, column by column.
 
     A row ``x (D,)`` holds numbers, places of labels counted from 0, and NaN for gaps. Each column becomes three
@@ -155,7 +155,7 @@ class MixedPreprocess(Preprocess):
     """
 
     def __init__(self, columns: Sequence[ColumnSchema]) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self._gaps = [column.missing for column in columns]
         self.codes = nn.ModuleList(_code(column) for column in columns)
 
@@ -206,10 +206,14 @@ class MixedPreprocess(Preprocess):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows ``(*batch, D)`` of channels, float64 on the CPU, and minus the log-weight of ``forward``."""
+        x = self.decode(z)
+        return x, -self.forward(x, x)[1]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the rows ``(*batch, D)`` of channels, float64 on the CPU; their log-weight would cost an encoding."""
         middle = z[..., VALUE] + 0.5 * z[..., WIDTH]
         columns = [self.value(j, middle[..., j], z[..., j, CODE]) for j in range(len(self.codes))]
-        x = torch.stack(columns, -1)
-        return x, -self.forward(x, x)[1]
+        return torch.stack(columns, -1)
 
 
 def _code(column: ColumnSchema) -> ColumnCode:

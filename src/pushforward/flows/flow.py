@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import log
 from typing import Any
 
 import torch
@@ -15,24 +13,11 @@ from ..surjections import Augment, Surjection
 from ..transforms import Transform
 from ..transforms.flat import Fixed, links_of
 from .compiling import compiled, compiles_well
-from .preprocess import Preprocess
+from .estimates import Estimate, log_of_mean, mean_of_logs
+from .parts import inner_context_shape, outer_context_shape, outer_event_shape
+from .preprocess import DataMap
 
 _COMPILED = ("log_prob_preprocessed", "_to_model")
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A log-density known up to the noise of sampling.
-
-    Attributes:
-        value: The estimates, in nats, of the batch shape.
-        standard_error: Their standard errors, of the same shape; 0 where the value is exact.
-        kind: ``"exact"``, ``"estimate"``, or ``"bound"`` where the value is too small on average.
-    """
-
-    value: Tensor
-    standard_error: Tensor
-    kind: str
 
 
 class Flow(nn.Module):
@@ -73,44 +58,21 @@ class Flow(nn.Module):
         transform: Transform,
         base: Distribution,
         *,
-        preprocess: Preprocess | None = None,
-        context_preprocess: Preprocess | None = None,
+        preprocess: DataMap | None = None,
+        context_preprocess: DataMap | None = None,
         embedding: nn.Module | None = None,
         context_shape: Shape | None = None,
         surjection: Surjection | None = None,
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
-        if transform.latent_shape != base.event_shape:
-            raise ValueError(
-                f"base must have the event shape that the transform gives, {transform.latent_shape}, "
-                f"got {base.event_shape}"
-            )
-        if augment is not None and augment.latent_shape != transform.event_shape:
-            raise ValueError(
-                f"augment must give the shape that the transform takes, {transform.event_shape}, "
-                f"got {augment.latent_shape}"
-            )
-        entered = transform.event_shape if augment is None else augment.event_shape
-        if preprocess is not None and preprocess.latent_shape != entered:
-            raise ValueError(
-                f"preprocess must give the shape that {'the transform' if augment is None else 'augment'} takes, "
-                f"{entered}, got {preprocess.latent_shape}"
-            )
-        if surjection is not None and preprocess is None:
-            raise ValueError(
-                "surjection needs a preprocess, which brings its values to the model's units; got None"
-            )
-        shapes = {s for s in (transform.context_shape, base.context_shape) if s is not None}
-        if len(shapes) > 1:
-            raise ValueError(f"transform and base must take one context shape, got {sorted(shapes)}")
         self.transform, self.base = transform, base
         self.preprocess, self.context_preprocess = preprocess, context_preprocess
         self.embedding, self.surjection, self.augment = embedding, surjection, augment
-        self.event_shape = entered if preprocess is None else preprocess.event_shape
-        taken = shapes.pop() if shapes else None
+        self.event_shape = outer_event_shape(transform, base, preprocess, surjection, augment)
+        taken = inner_context_shape(transform, base)
         self._context_dims = 0 if taken is None else len(taken)
-        self.context_shape = _outer_context_shape(taken, context_preprocess, embedding, context_shape)
+        self.context_shape = outer_context_shape(taken, context_preprocess, embedding, context_shape)
 
     @property
     def like(self) -> Tensor:
@@ -212,17 +174,10 @@ class Flow(nn.Module):
                 log_prob = log_prob + weight.to(log_prob)
             draws.append(log_prob)
         logs = torch.stack(draws)
-        if not self.transform.exact:
-            # The noise of a log-determinant is that of the logarithm, whose mean it leaves as it is.
-            error = logs.std(0) / num_samples**0.5 if num_samples > 1 else logs[0] * torch.nan
-            return Estimate(logs.mean(0), error, "bound" if noisy else "estimate")
-        value = torch.logsumexp(logs, 0) - log(num_samples)
-        # Where the density is 0 all draws agree on it; what is left of NaN stays.
-        square = (torch.exp(logs - value).where(value != -torch.inf, 1.0) - 1.0).square().sum(0)
-        error = (
-            (square / (num_samples * (num_samples - 1.0))).sqrt() if num_samples > 1 else value * torch.nan
-        )
-        return Estimate(value, error, "estimate")
+        if self.transform.exact:
+            return log_of_mean(logs)
+        # The noise of a log-determinant is that of the logarithm, whose mean it leaves as it is.
+        return mean_of_logs(logs, "bound" if noisy else "estimate")
 
     def sample(
         self,
@@ -248,7 +203,7 @@ class Flow(nn.Module):
         """
         with torch.no_grad():
             z, context = self._sample_base(shape, context, temperature, generator)
-            return self._leave(self._decode(z, context))[0]
+            return self._leave(self._decode(z, context))
 
     def sample_and_log_prob(
         self,
@@ -263,8 +218,11 @@ class Flow(nn.Module):
         with torch.no_grad():
             z, context = self._sample_base(shape, context, temperature, generator)
             x, log_abs_det = self._to_model(z, context)
-            data, rest = self._leave(x)
-            return data, self.base.log_prob(z, context) - log_abs_det - rest
+            log_prob = self.base.log_prob(z, context) - log_abs_det
+            if self.preprocess is None:
+                return x, log_prob
+            data, rest = self.preprocess.inverse(x)
+            return data, log_prob - rest.to(x)
 
     def to_latent(
         self, x: Tensor, context: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -280,7 +238,7 @@ class Flow(nn.Module):
         check_event(self, "latent", latent, self.transform.latent_shape)
         context = self._enter_context(context)
         latent = self._expand("latent", latent, context)
-        return self._leave(self._decode(latent, context))[0]
+        return self._leave(self._decode(latent, context))
 
     # --- the model's side: preprocessed space, where objectives work -----------------------------------------------
 
@@ -405,34 +363,11 @@ class Flow(nn.Module):
             check_context(self, context, like.dtype, "that of the flow")
         return self.embed(context)
 
-    def _leave(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Bring model points to the units of the data, with the log-determinant of that."""
+    def _leave(self, z: Tensor) -> Tensor:
+        """Bring model points to the units of the data."""
         if self.augment is not None:
             z = self.augment.decode(z)
         if self.preprocess is None:
-            return z, z.new_zeros(z.shape[: z.ndim - len(self.event_shape)])
-        x, log_abs_det = self.preprocess.inverse(z)
-        if self.surjection is not None:
-            x = self.surjection.decode(x)
-        return x, log_abs_det.to(z)
-
-
-def _outer_context_shape(
-    taken: Shape | None, preprocess: Preprocess | None, embedding: nn.Module | None, given: Shape | None
-) -> Shape | None:
-    """Return the shape of a context as the user gives it, from what the model takes and what comes before it."""
-    if embedding is None and preprocess is not None and preprocess.latent_shape != taken:
-        raise ValueError(
-            f"context_preprocess must give the context shape that transform and base take, {taken}, "
-            f"got {preprocess.latent_shape}"
-        )
-    known = taken if preprocess is None else preprocess.event_shape
-    if embedding is not None and preprocess is None:
-        if given is None:
-            raise ValueError("context_shape is needed for an embedding without context_preprocess, got None")
-        known = tuple(given)
-    if given is not None and tuple(given) != known:
-        raise ValueError(
-            f"context_shape must be {known}, as the parts of the flow take it, got {tuple(given)}"
-        )
-    return known
+            return z
+        x = self.preprocess.decode(z)
+        return x if self.surjection is None else self.surjection.decode(x)

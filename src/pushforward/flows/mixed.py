@@ -212,7 +212,7 @@ class MixedFlow(Flow):
                 raise ValueError(f"x: the known values of row {row + 1} cannot be, under this density")
             share = torch.softmax(logs, -1)
             chosen = torch.multinomial(share, 1, generator=generator)[:, 0]
-            rows, _ = self.preprocess.inverse(z.reshape(len(x) * count, -1, CHANNELS))
+            rows = self.preprocess.decode(z.reshape(len(x) * count, -1, CHANNELS))
             drawn = rows.reshape(len(x), count, -1)[torch.arange(len(x)), chosen]
         return Filled(torch.where(known, x.double(), drawn), 1.0 / share.square().sum(-1), exact)
 
@@ -220,35 +220,45 @@ class MixedFlow(Flow):
         self, x: Tensor, known: Tensor | None, context: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Return drawn rows as channels ``(n, D, 3)``, known columns kept, and the log-density of these, ``(n,)``."""
-        like = self.like
+        base, like = self.base, self.like
         z = like.new_zeros(len(x), *self.event_shape, CHANNELS)
         weights = like.new_zeros(len(x))
-        networks = len(self.base.networks)
+        columns = [(base.factors.alone(j).to(like), base.inputs.alone(j).to(like)) for j in range(z.shape[1])]
+        networks = len(base.networks)
         member = torch.randint(networks, (len(x),), generator=generator) if networks > 1 else None
-        for m, network in enumerate(self.base.networks):
+        for m, network in enumerate(base.networks):
             rows = slice(None) if member is None else (member == m).nonzero()[:, 0]
             given = None if context is None else context[rows]
             part = x[rows]
             if len(part):
-                z[rows], weights[rows] = self._walk(network, part, known, given, generator)  # type: ignore[arg-type]
+                z[rows], weights[rows] = self._walk(
+                    network,  # type: ignore[arg-type]
+                    columns,
+                    part,
+                    known=known,
+                    context=given,
+                    generator=generator,
+                )
         return z, weights
 
     def _walk(
         self,
         network: MaskedPerceptron,
+        columns: Sequence[tuple[ColumnFactors, ColumnInputs]],
         x: Tensor,
+        *,
         known: Tensor | None,
         context: Tensor | None,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw column after column in the order of a network."""
+        """Draw column after column in the order of a network; each has a factor and inputs of its own."""
         base, like = self.base, self.like
         seen = None if base.context_inputs is None or context is None else base.context_inputs(context)
         growing = Growing(network, len(x), seen)
         z = like.new_zeros(len(x), *self.event_shape, CHANNELS)
         weights = like.new_zeros(len(x))
         for position, j in enumerate(network.order.argsort().tolist()):
-            outputs, factor = growing.outputs(position), base.factors.alone(j).to(like)
+            outputs, (factor, inputs) = growing.outputs(position), columns[j]
             if known is not None and bool(known[j]):
                 channels, log_weight = self.preprocess.column(j, x[:, j])
                 weights += log_weight.to(like) + factor.log_prob(channels[:, None].to(like), outputs)
@@ -256,5 +266,5 @@ class MixedFlow(Flow):
                 value, code = factor.draw(outputs, generator)
                 channels, _ = self.preprocess.column(j, self.preprocess.value(j, value, code))
             z[:, j] = channels.to(like)
-            growing.learn(position, base.inputs.alone(j).to(like)(z[:, j : j + 1]))
+            growing.learn(position, inputs(z[:, j : j + 1]))
         return z, weights

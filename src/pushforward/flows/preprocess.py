@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -13,18 +14,57 @@ from ..networks.shapes import Shape
 from ..transforms import Chain, CompressTails, Standardise, Support, Transform
 
 
-class Preprocess(nn.Module):
-    r"""A fixed transform from the units of the data to those of the model.
+class DataMap(nn.Module, ABC):
+    r"""A fixed map :math:`u` from the units of the data to those of the model, with a log-weight.
+
+    The density of a point is that of ``u(x)`` times the exponential of the log-weight, and so in the units of the data.
 
     It keeps float64 on the CPU whatever the flow is moved or cast to: a float32 cannot hold a timestamp, and an
-    accelerator may have no float64. Its log-determinant is part of every density, which so is in the units of the data.
+    accelerator may have no float64.
+
+    Shapes:
+        ``x (*batch, *event_shape)`` -> ``z (*batch, *latent_shape)``, log-weight ``batch``. ``forward`` casts its
+        result to the dtype and device asked for; ``inverse`` and ``decode`` return float64 on the CPU.
+    """
+
+    @property
+    @abstractmethod
+    def event_shape(self) -> Shape:
+        """Shape of one point in the units of the data."""
+
+    @property
+    @abstractmethod
+    def latent_shape(self) -> Shape:
+        """Shape of one point in the model's units."""
+
+    @abstractmethod
+    def initialize(self, x: Tensor) -> None:
+        """Fit the map to points ``(n, *event_shape)``, float64."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``x`` to the model's units; the results have the dtype and device of ``like``."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``z`` back to the units of the data, and return minus the log-weight of ``forward`` too."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Map ``z`` back to the units of the data."""
+        return self.inverse(z)[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return self
+
+
+class Preprocess(DataMap):
+    """A fixed transform as a ``DataMap``, whose log-weight is the log-determinant.
 
     Args:
         transform: The transform, without context; its tensors are made float64.
 
     Shapes:
-        As those of the transform. ``forward`` casts its result to the dtype and device asked for; ``inverse`` returns
-        float64 on the CPU.
+        As those of the transform.
     """
 
     def __init__(self, transform: Transform) -> None:
@@ -44,9 +84,6 @@ class Preprocess(nn.Module):
     def initialize(self, x: Tensor) -> None:
         """Fit the map to points ``(n, *event_shape)``, float64."""
         self.transform.initialize(x)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        return self
 
     def forward(self, x: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``x`` to the model's units; the results have the dtype and device of ``like``."""

@@ -11,7 +11,8 @@ from math import log, log2, prod
 import torch
 from torch import Tensor
 
-from .flow import Estimate, Flow
+from .estimates import Estimate
+from .flow import Flow
 
 SCORE_SEED = 0
 SCORE_SAMPLES = 16

@@ -15,8 +15,8 @@ def negative_log_likelihood(
     z: Tensor,
     context: Tensor | None = None,
     weights: Tensor | None = None,
-    *,
     generator: torch.Generator | None = None,
+    *,
     penalties: Mapping[str, float] | None = None,
 ) -> Tensor:
     r"""Return the mean negative log-likelihood of preprocessed points, in nats, with what penalties add to it.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -37,20 +38,7 @@ class Objective:
     bounded: bool = False
 
 
-def _likelihood(penalties: Mapping[str, float]) -> Loss:
-    def loss(
-        flow: Flow,
-        z: Tensor,
-        context: Tensor | None,
-        weights: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        return negative_log_likelihood(flow, z, context, weights, generator=generator, penalties=penalties)
-
-    return loss
-
-
-MAXIMUM_LIKELIHOOD = Objective(_likelihood({}), _likelihood({}))
+MAXIMUM_LIKELIHOOD = Objective(negative_log_likelihood, negative_log_likelihood)
 
 
 def flow_matching_objective(
@@ -76,35 +64,34 @@ def flow_matching_objective(
         False
     """
 
-    def loss_with(drop: float) -> Loss:
-        def loss(
-            flow: Flow,
-            z: Tensor,
-            context: Tensor | None,
-            weights: Tensor | None,
-            generator: torch.Generator | None,
-        ) -> Tensor:
-            if source is None:
-                start = flow.base.sample((len(z),), generator=generator).to(z)
-            else:
-                places = torch.randint(len(source), (len(z),), generator=generator, device=z.device)
-                start = source.to(z)[places]
-            return flow_matching_loss(
-                continuous(flow).field,
-                z,
-                start,
-                flow.embed(context),
-                weights,
-                path=path,
-                pairing=pairing,
-                drop=0.0 if context is None else drop,
-                late=late,
-                generator=generator,
-            )
+    def loss(
+        flow: Flow,
+        z: Tensor,
+        context: Tensor | None,
+        weights: Tensor | None,
+        generator: torch.Generator | None,
+        *,
+        dropped: float = drop,
+    ) -> Tensor:
+        if source is None:
+            start = flow.base.sample((len(z),), generator=generator).to(z)
+        else:
+            places = torch.randint(len(source), (len(z),), generator=generator, device=z.device)
+            start = source.to(z)[places]
+        return flow_matching_loss(
+            continuous(flow).field,
+            z,
+            start,
+            flow.embed(context),
+            weights,
+            path=path,
+            pairing=pairing,
+            drop=0.0 if context is None else dropped,
+            late=late,
+            generator=generator,
+        )
 
-        return loss
-
-    return Objective(loss_with(drop), loss_with(0.0), in_nats=False, noisy=True)
+    return Objective(loss, partial(loss, dropped=0.0), in_nats=False, noisy=True)
 
 
 def reflow_objective(
@@ -190,5 +177,6 @@ def objective_of(model: ModelConfig | ImageModelConfig) -> Objective:
         penalties = {name: getattr(model, name) for name in PENALTIES}
         used = {name: weight for name, weight in penalties.items() if weight > 0}
         if used or model.divergence != "exact":
-            return Objective(_likelihood(used), _likelihood({}), noisy=True)
+            penalised = partial(negative_log_likelihood, penalties=used)
+            return Objective(penalised, negative_log_likelihood, noisy=True)
     return MAXIMUM_LIKELIHOOD

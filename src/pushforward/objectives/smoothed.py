@@ -1,15 +1,35 @@
-"""Maximum likelihood of points with noise: a density that is smooth by construction."""
+"""Noise on the points of a training, against spikes and learning by heart."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..flows import Flow
-from .maximum_likelihood import negative_log_likelihood
-from .objective import Objective
+from .objective import MAXIMUM_LIKELIHOOD, Loss, Objective
+
+
+def with_noise(objective: Objective, noise: float) -> Objective:
+    r"""Return an objective that is trained on points with normal noise, and validated as it was.
+
+    .. math:: L(z + \sigma \varepsilon), \qquad \varepsilon \sim N(0, I) \text{ drawn anew in every step}
+
+    Args:
+        objective: What is minimised.
+        noise: The standard deviation :math:`\sigma`, in preprocessed space.
+
+    References:
+        Rothfuss et al., Noise Regularization for Conditional Density Estimation, 2019, section 4.
+        https://arxiv.org/abs/1907.08982
+
+    Example:
+        >>> with_noise(MAXIMUM_LIKELIHOOD, 0.1).noisy
+        True
+    """
+    return replace(objective, loss=_on_noisy_points(objective.loss, noise), noisy=True)
 
 
 def smoothed_likelihood_objective(noise: float) -> Objective:
@@ -34,8 +54,6 @@ def smoothed_likelihood_objective(noise: float) -> Objective:
     References:
         Vincent, A Connection Between Score Matching and Denoising Autoencoders, 2011, section 4.1 (the Parzen density
         :math:`q_\sigma`). https://doi.org/10.1162/NECO_a_00142
-        Rothfuss et al., Noise Regularization for Conditional Density Estimation, 2019, section 4.
-        https://arxiv.org/abs/1907.08982
 
     Example:
         >>> from pushforward.distributions import DiagonalNormal
@@ -48,8 +66,12 @@ def smoothed_likelihood_objective(noise: float) -> Objective:
     """
     if not 0 < noise < math.inf:
         raise ValueError(f"noise must be positive and finite, got {noise}")
+    loss = _on_noisy_points(MAXIMUM_LIKELIHOOD.loss, noise)
+    return Objective(loss, loss, noisy=True, bounded=True)
 
-    def loss(
+
+def _on_noisy_points(loss: Loss, noise: float) -> Loss:
+    def noisy(
         flow: Flow,
         z: Tensor,
         context: Tensor | None,
@@ -57,6 +79,6 @@ def smoothed_likelihood_objective(noise: float) -> Objective:
         generator: torch.Generator | None,
     ) -> Tensor:
         drawn = torch.randn(z.shape, dtype=z.dtype, device=z.device, generator=generator)
-        return negative_log_likelihood(flow, z + noise * drawn, context, weights, generator=generator)
+        return loss(flow, z + noise * drawn, context, weights, generator)
 
-    return Objective(loss, loss, noisy=True, bounded=True)
+    return noisy

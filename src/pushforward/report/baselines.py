@@ -129,6 +129,7 @@ def gaussian_mixture(
     criterion: str = "bic",
     components: Mapping[str, Sequence[int]] = COMPONENTS,
     regularisations: Sequence[float] = (1e-6,),
+    patience: int | None = None,
     seed: int = 0,
 ) -> Baseline:
     """The best of many Gaussian mixtures, each fitted by expectation maximisation.
@@ -141,6 +142,8 @@ def gaussian_mixture(
         components: Candidates for the number of components, by the kind of covariance as scikit-learn names it
             (``"full"``, ``"tied"``, ``"diag"``, ``"spherical"``); more components than rows are passed over.
         regularisations: Candidates for what is added to the variances, in units of a column's variance.
+        patience: After so many candidates in a row that are no better than one before them, no more are tried of that
+            kind of covariance; None: all are.
         seed: Seed of the starting points.
 
     Raises:
@@ -165,8 +168,10 @@ def gaussian_mixture(
     words = {"diag": "diagonal", "bic": "BIC"}
     best, best_cost, detail = None, math.inf, ""
     tried = [(kind, n, r) for kind, counts in components.items() for n in counts for r in regularisations]
+    least = dict.fromkeys(components, math.inf)
+    behind = dict.fromkeys(components, 0)
     for kind, count, amount in tried:
-        if count > len(t):
+        if count > len(t) or behind[kind] == patience:
             continue
         model = GaussianMixture(count, covariance_type=kind, reg_covar=amount, random_state=seed)
         try:
@@ -176,6 +181,8 @@ def gaussian_mixture(
         except ValueError:  # a component collapsed onto too few points
             continue
         cost = float(model.bic(t)) if criterion == "bic" else -float(model.score(v))
+        behind[kind] = 0 if cost < least[kind] else behind[kind] + 1
+        least[kind] = min(cost, least[kind])
         if cost < best_cost:
             best, best_cost = model, cost
             detail = (

@@ -119,8 +119,12 @@ def draw_histogram(
 
 def _draw_pair(ax: Axes, comparison: Comparison, across: int, up: int, theme: Theme) -> None:
     """Scatter both sets in one shuffled order, so that neither hides the other."""
+    from matplotlib.colors import to_rgba_array
+
     both = np.concatenate([comparison.real, comparison.drawn])
-    colours = np.repeat([theme.real, theme.drawn], [len(comparison.real), len(comparison.drawn)])
+    # As numbers, since matplotlib would read the name of every point's colour.
+    colours = to_rgba_array([theme.real, theme.drawn])
+    colours = colours.repeat([len(comparison.real), len(comparison.drawn)], axis=0)
     order = np.random.default_rng(_SHUFFLE_SEED).permutation(len(both))
     size = float(np.clip(6000 / len(both), 4.0, 9.0))
     ax.scatter(

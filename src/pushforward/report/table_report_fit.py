@@ -32,6 +32,7 @@ MARGINS, TITLED = (0.75, 0.5, 0.1, 0.1), (0.75, 0.5, 0.1, 0.3)
 _FEWEST_TRAINING, _FEWEST_TEST, _FEW_JUDGED = 20, 8, 200
 _MOST_TRAINING = 5_000
 _FULL, _DIAGONAL = (1, 2, 4, 8, 16, 30), (8, 30)  # components of the mixtures that are tried
+_PATIENCE = 2  # more components that are no better, before no more are tried
 _ROWS_EACH = 20  # rows for each component, without which it is not tried
 _MIXTURE_WORK = 2e7  # rows times components times squared columns, of the largest of them
 _ERRORS = 2.0
@@ -252,7 +253,14 @@ def _rivals(
     rivals = [gaussian(train, valid, test)]
     with suppress(ValueError):  # none of the mixtures could be fitted to rows like these
         rivals.append(
-            gaussian_mixture(train, valid, test, components={"full": full, "diag": diagonal}, seed=seed)
+            gaussian_mixture(
+                train,
+                valid,
+                test,
+                components={"full": full, "diag": diagonal},
+                patience=_PATIENCE,
+                seed=seed,
+            )
         )
     return values[there], rivals
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ..flows import Flow
 from ..transforms import Transform
 from ..transforms.walk import named, walk
+from .memory import is_out_of_memory
+from .points import Batch, Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,28 @@ def find_nonfinite(
         Blame(what='value', part='transform.transforms[1] (Inverse of Elementwise)', row=1)
     """  # noqa: E501
     return _forward_blame(flow, z, context) or _gradient_blame(flow, z, context, weights)
+
+
+def origin_in_words(flow: Flow, pieces: Iterable[Batch], points: Points) -> str:
+    """Say where a loss or gradient of a batch, which is computed in pieces, left the finite numbers.
+
+    Args:
+        flow: The flow.
+        pieces: The pieces.
+        points: The points of which the batch has some.
+    """
+    try:
+        for piece in pieces:
+            found = find_nonfinite(flow, piece.z, piece.context, piece.weights)
+            if found is not None:
+                row = None if found.row is None else points.row(int(piece.places[found.row]))
+                where = "" if row is None else f", at row {row}"
+                return f"It begins with the {found.what} of {found.part}{where}"
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return "Where it begins could not be looked for, for lack of memory"
+    return "Every part of it is: only their sum overflows"
 
 
 def _forward_blame(flow: Flow, z: Tensor, context: Tensor | None) -> Blame | None:

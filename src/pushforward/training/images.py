@@ -26,7 +26,8 @@ from ..flows import image_flow
 from .checkpoints import Checkpoints, checkpoints_in
 from .loop import EpochRecord, TrainResult
 from .points import Points
-from .record import train_and_record
+from .record import check_batch_size, train_and_record
+from .seeded import seeded
 
 if TYPE_CHECKING:
     from ..data import Images, ImageSet
@@ -234,14 +235,8 @@ def fit_image_split(
     images = len(split.train)
     model = model or default_image_model(images)
     training = training or default_image_training(images, seed, model)
-    if training.batch_size > images:
-        raise DataError(
-            f"a batch of {training.batch_size} images is more than the {images} training images",
-            source=source,
-            remedy=f"Set the batch size to {images} or less.",
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+    check_batch_size(training, images, of="training images", unit="images", source=source)
+    with seeded(training.seed):
         flow = image_flow(model, split.schema)
     slow = not flow.transform.exact
     return train_and_record(

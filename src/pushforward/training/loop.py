@@ -154,24 +154,30 @@ def train(
                 checkpoints.write_if_possible(run.snapshot(), whose)
 
         try:
-            while not run.stopped:
+            while not run.progress.stopped:
                 _epoch(run, on_epoch, save, asked)
-            if checkpoints is not None and run.best_epoch:
+            if checkpoints is not None and run.progress.best_epoch:
                 checkpoints.write_if_possible(run.snapshot(), whose, finished=True)
             elif checkpoints is not None:
                 checkpoints.discard()  # going on would end the same way
         except KeyboardInterrupt:
-            run.stopped = "interrupt"
+            run.progress.stopped = "interrupt"
         except _Asked:
             assert checkpoints is not None
             checkpoints.write(run.snapshot(), whose, finished=False)
             raise TerminatedError(
-                f"stopped by SIGTERM in epoch {run.epoch}. A checkpoint is in {checkpoints.folder}; "
+                f"stopped by SIGTERM in epoch {run.progress.epoch}. A checkpoint is in {checkpoints.folder}; "
                 "the same command with --resume (in Python resume=True) goes on from there."
             ) from None
         run.finish()
+        done = run.progress
         return TrainResult(
-            run.train_curve, run.valid_curve, run.best_epoch, run.stopped, run.schedule.seconds(), run.notes
+            done.train_curve,
+            done.valid_curve,
+            done.best_epoch,
+            done.stopped,
+            run.schedule.seconds(),
+            done.notes,
         )
 
 
@@ -200,11 +206,11 @@ def _epoch(
         save()
     run.end_epoch(asked)
     if on_epoch is not None:
-        rows = (run.schedule.steps - before) * run.rows_each
+        rows, done = (run.schedule.steps - before) * run.rows_each, run.progress
         on_epoch(
             EpochRecord(
-                run.epoch - 1, run.config.epochs, run.train_curve[-1], run.valid_curve[-1], run.best_epoch,
-                run.best_loss, rows / max(time.monotonic() - began, 1e-9), run.schedule.seconds(),
+                done.epoch - 1, run.config.epochs, done.train_curve[-1], done.valid_curve[-1], done.best_epoch,
+                done.best_loss, rows / max(time.monotonic() - began, 1e-9), run.schedule.seconds(),
                 run.schedule.left(), run.objective.in_nats,
             )
         )  # fmt: skip

@@ -108,11 +108,6 @@ class Batch:
         assert z is not None
         return Batch(z, context, weights, self.places[order], self.log_abs_det)
 
-    def blurred(self, noise: float, generator: torch.Generator) -> Batch:
-        """Return the rows with Gaussian noise of a standard deviation."""
-        drawn = torch.randn(self.z.shape, generator=generator, dtype=self.z.dtype).to(self.z)
-        return replace(self, z=self.z + noise * drawn)
-
     def pieces(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Yield the rows in at most ``count`` pieces, each with its share of the weight."""
         rows = -(-len(self) // count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ..configs import (
     TrainingFacts,
     model_name,
 )
+from ..errors import DataError
 from ..flows import SCORE_SAMPLES, Estimate, Flow, score
 from ..objectives import Objective, objective_of
 from .checkpoints import Checkpoints
@@ -28,6 +30,29 @@ from .points import Points, Refill
 
 _MOST_HELD_OUT = 10_000
 _PARTS = ("training", "validation", "test")
+
+
+def check_batch_size(
+    training: TrainConfig, most: int, *, of: str, unit: str = "rows", source: str | Path | None
+) -> None:
+    """Refuse batches that cannot be filled.
+
+    Args:
+        training: The settings.
+        most: How many points there are.
+        of: What they are.
+        unit: What one batch has.
+        source: Where they come from.
+
+    Raises:
+        DataError: A batch of more than there are.
+    """
+    if training.batch_size > most:
+        raise DataError(
+            f"a batch of {training.batch_size} {unit} is more than the {most} {of}",
+            source=source,
+            remedy=f"Set the batch size to {most} or less.",
+        )
 
 
 def train_and_record(

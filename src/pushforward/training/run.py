@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,17 +16,18 @@ from torch import Tensor, nn
 from ..configs import TrainConfig
 from ..errors import ArtifactError, TrainingError
 from ..flows import Flow, MixedFlow, chunk_rows
-from ..objectives import MAXIMUM_LIKELIHOOD, Objective
+from ..objectives import MAXIMUM_LIKELIHOOD, Objective, with_noise
 from .average import Average
-from .blame import find_nonfinite
+from .blame import origin_in_words
 from .checkpoints import Snapshot
 from .compiled import Compilation
 from .drift import find_drift, with_constant_memory
 from .environment import library_versions
 from .flat import FlatParameters, with_flat_weights
-from .memory import available_bytes, bytes_per_row, is_out_of_memory, pieces_that_fit
 from .notes import tell
+from .pieces import Pieces
 from .points import Batch, Points, Refill, are_large, fit_preprocess, large_batches, preprocess
+from .progress import Progress
 from .schedule import Schedule
 from .step import TrainStep
 
@@ -75,6 +77,8 @@ class Run:
             raise ValueError(
                 "TrainConfig: noise is for numbers, which a mixed density has among labels and gaps"
             )
+        if config.noise:
+            objective = with_noise(objective, config.noise)
         started = time.monotonic()
         self.flow, self.train_points, self.valid_points, self.config = (
             flow,
@@ -83,13 +87,13 @@ class Run:
             config,
         )
         self.objective, self._on_note = objective, on_note
-        self._fabric = Fabric(accelerator=accelerator, devices=1)
+        fabric = Fabric(accelerator=accelerator, devices=1)
         self._generator = torch.Generator().manual_seed(config.seed)
         fit_preprocess(flow, train_points, self._generator)
         self._refill, self._filled = refill, 0
         self._ready: Batch | None = None
         self._begin_epoch(1)
-        flow.to(self._fabric.device)
+        flow.to(fabric.device)
         self._flat = FlatParameters(flow.parameters())
         self._optimiser = torch.optim.AdamW(
             self._flat.vectors,
@@ -101,7 +105,7 @@ class Run:
             trained = with_constant_memory(flow)
         else:
             trained = with_flat_weights(flow, self._flat) or flow
-        self._loss_of, self._stepper = self._fabric.setup(
+        loss_of, self._stepper = fabric.setup(
             TrainStep(trained, objective, precision=config.precision), self._optimiser, move_to_device=False
         )
         self._average = Average(self._flat.vectors, config.ema)
@@ -110,14 +114,11 @@ class Run:
         self._best: dict[str, Tensor] | None = None
         self._loss_sum = torch.zeros((), device=flow.base.device)
         self.rows_each = min(config.batch_size, len(self.train_points))
+        self._pieces = Pieces(loss_of, fabric.backward, rows=self.rows_each, note=self._note)
         self._steps_each = max(1, len(self.train_points) // config.batch_size)
         self.schedule = Schedule(config, self._steps_each * config.epochs, started)
-        self.epoch, self._batch, self._counted, self._skipped, self._pieces = 1, 0, 0, 0, 1
-        self.best_epoch, self.best_loss, self.stopped = 0, math.inf, ""
-        self.train_curve: list[float] = []
-        self.valid_curve: list[float] = []
-        self.notes: list[str] = []
-        self._shift_sum, self._last_skip = 0.0, ""
+        self.progress = Progress()
+        self._last_skip = ""
         self._drift: str | None = None
         self.compilation = Compilation(
             flow,
@@ -139,15 +140,15 @@ class Run:
 
     def batches(self) -> Iterator[Batch]:
         """Yield what is left of the epoch: one shuffle, then views; a last short batch waits for the next shuffle."""
-        self._begin_epoch(self.epoch)
+        self._begin_epoch(self.progress.epoch)
         self._epoch_state = self._generator.get_state()
         large = are_large(self.flow)
         batch_of = (
             large_batches(self.flow, self.train_points, self._generator) if large else self._ready_batches()
         )
         size = self.config.batch_size
-        while self._batch < self._steps_each and not self._enough():
-            batch = batch_of(slice(self._batch * size, (self._batch + 1) * size))
+        while self.progress.batch < self._steps_each and not self._enough():
+            batch = batch_of(slice(self.progress.batch * size, (self.progress.batch + 1) * size))
             if self._drifts(batch):
                 break
             yield batch
@@ -157,34 +158,35 @@ class Run:
         if self._ready is None or self.flow.surjection is not None or self.flow.augment is not None:
             self._ready = preprocess(self.flow, self.train_points, self._generator)
         order = torch.randperm(len(self.train_points), generator=self._generator)
-        ready = self._ready.shuffled(order)
-        return (ready.blurred(self.config.noise, self._generator) if self.config.noise else ready).__getitem__
+        return self._ready.shuffled(order).__getitem__
 
     def step(self, batch: Batch) -> None:
         """Move the weights by one batch, or skip it where its loss or gradient is not finite."""
-        rate = self.config.learning_rate * self.schedule.factor() * 0.5**self._skipped
+        rate = self.config.learning_rate * self.schedule.factor() * 0.5**self.progress.skipped
         if batch.weights is not None and not bool(batch.weights.any()):
             self.schedule.steps += 1
-            self._batch += 1
+            self.progress.batch += 1
             return
         loss, norm = self._move(batch, rate)
         if bool(torch.isfinite(norm + loss)):
             self._loss_sum += loss
-            self._shift_sum += batch.log_abs_det
-            self._counted += 1
+            self.progress.shift_sum += batch.log_abs_det
+            self.progress.counted += 1
         else:
             self._skip(batch, bool(torch.isfinite(loss)), rate / 2)
         self.schedule.steps += 1
-        self._batch += 1
+        self.progress.batch += 1
 
     def _move(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         """Move the weights if loss and gradient are finite; return the loss and the gradient's norm."""
-        compiled = self.compilation.move(batch, rate, self.schedule) if self._pieces == 1 else None
+        compiled = self.compilation.move(batch, rate, self.schedule) if self._pieces.count == 1 else None
         if compiled is not None:
             return compiled
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        loss = self._gradient(batch)
+        # Of the step alone, so that a resumed run draws the same noise.
+        seed = self.config.seed * 1_000_003 + self.schedule.steps * 4096
+        loss = self._pieces.gradient(batch, partial(self._stepper.zero_grad, set_to_none=False), seed)
         norm = nn.utils.clip_grad_norm_(self._flat.vectors, self.config.clip_norm)
         if bool(torch.isfinite(norm + loss)):
             self._stepper.step()
@@ -197,28 +199,29 @@ class Run:
         Args:
             asked: Called between pieces of the work; what it raises leaves the state as at the end of the last step.
         """
+        done = self.progress
         with self._average.applied():
             valid_loss = self._validate(asked)
-            if valid_loss < self.best_loss and self.schedule.steps > self._skipped:
+            if valid_loss < done.best_loss and self.schedule.steps > done.skipped:
                 best = deepcopy(self.flow.state_dict())
-                self._best, self.best_loss, self.best_epoch = best, valid_loss, self.epoch
-        count = self._counted
-        shift = self._shift_sum if self.objective.in_nats else 0.0
-        self.train_curve.append((float(self._loss_sum) - shift) / count if count else math.inf)
-        self.valid_curve.append(valid_loss)
-        if self._skipped > _MOST_SKIPPED_STEPS:
-            self.stopped = "diverged"
-            self._note(f"Training stopped after {self._skipped} such steps. {_ADVICE}")
+                self._best, done.best_loss, done.best_epoch = best, valid_loss, done.epoch
+        count = done.counted
+        shift = done.shift_sum if self.objective.in_nats else 0.0
+        done.train_curve.append((float(self._loss_sum) - shift) / count if count else math.inf)
+        done.valid_curve.append(valid_loss)
+        if done.skipped > _MOST_SKIPPED_STEPS:
+            done.stopped = "diverged"
+            self._note(f"Training stopped after {done.skipped} such steps. {_ADVICE}")
         elif self._drift is not None:
-            self.stopped = "drift"
+            done.stopped = "drift"
             self._note(f"Training stopped after step {self.schedule.steps}. {self._drift}")
         elif self.schedule.over():
-            self.stopped = "time"
-        elif self.epoch - self.best_epoch >= self.config.patience:
-            self.stopped = "patience"
-        elif self.epoch == self.config.epochs:
-            self.stopped = "epochs"
-        self.epoch, self._batch, self._counted, self._shift_sum = self.epoch + 1, 0, 0, 0.0
+            done.stopped = "time"
+        elif done.epoch - done.best_epoch >= self.config.patience:
+            done.stopped = "patience"
+        elif done.epoch == self.config.epochs:
+            done.stopped = "epochs"
+        done.epoch, done.batch, done.counted, done.shift_sum = done.epoch + 1, 0, 0, 0.0
         self._loss_sum = torch.zeros_like(self._loss_sum)
 
     def finish(self) -> None:
@@ -227,16 +230,17 @@ class Run:
         Raises:
             TrainingError: There are none.
         """
+        done = self.progress
         if self._best is not None:
             self.flow.load_state_dict(self._best)
-        elif self.stopped == "diverged":
+        elif done.stopped == "diverged":
             raise TrainingError(
-                f"training stopped in epoch {len(self.valid_curve)}, before any was done well: {self._skipped} steps "
+                f"training stopped in epoch {len(done.valid_curve)}, before any was done well: {done.skipped} steps "
                 f"had a loss or gradient that is not finite. The last: {self._last_skip} {_ADVICE}"
             )
-        elif self.stopped != "interrupt":
+        elif done.stopped != "interrupt":
             raise TrainingError(
-                f"no epoch of {len(self.valid_curve)} had a finite validation loss. Try a smaller learning rate, "
+                f"no epoch of {len(done.valid_curve)} had a finite validation loss. Try a smaller learning rate, "
                 "or look for validation rows far from all training rows."
             )
         self.flow.to("cpu")
@@ -255,83 +259,25 @@ class Run:
         return self._drift is not None
 
     def _enough(self) -> bool:
-        return self._skipped > _MOST_SKIPPED_STEPS or self.schedule.over()
-
-    def _gradient(self, batch: Batch) -> Tensor:
-        """Compute the gradient of a batch and return its loss, in pieces that fit into memory."""
-        while True:
-            try:
-                self._stepper.zero_grad(set_to_none=False)
-                if self._pieces == 1:
-                    loss: Tensor = self._loss_of(batch.z, batch.context, batch.weights, self._seed(0))
-                    self._fabric.backward(loss)
-                    return loss.detach()
-                total = torch.zeros_like(self._loss_sum)
-                for i, (piece, share) in enumerate(batch.pieces(self._pieces)):
-                    if share == 0.0:
-                        continue
-                    loss = self._loss_of(piece.z, piece.context, piece.weights, self._seed(i)) * share
-                    self._fabric.backward(loss)
-                    total += loss.detach()
-                return total
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            self._cut(2 * self._pieces)
-
-    def _seed(self, piece: int) -> int:
-        """Return the seed of the noise of a step, which a resumed run draws again."""
-        return (self.config.seed * 1_000_003 + self.schedule.steps * 4096 + piece) % 2**63
+        return self.progress.skipped > _MOST_SKIPPED_STEPS or self.schedule.over()
 
     def fit_pieces(self) -> None:
         """Cut the batches if their gradients would not fit into the memory that there is."""
-        some = preprocess(self.flow, self.train_points.first(128), torch.Generator().manual_seed(0))
-        if len(some) < 2:
-            return
-        try:
-            each = bytes_per_row(self._loss_of, some.z, some.context, some.weights)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return  # the first step will find out by itself
-        pieces = pieces_that_fit(self.rows_each * each, available_bytes(self.flow.base.device))
-        if pieces > 1 and self.rows_each > 1:
-            self._cut(min(pieces, self.rows_each))
-
-    def _cut(self, pieces: int) -> None:
-        if pieces > self.rows_each:
-            raise TrainingError(
-                "not even one row of a batch fits into memory. Choose a smaller model: fewer layers, bins or "
-                "hidden units."
-            )
-        self._pieces = pieces
-        self._note(
-            f"A batch of {self.rows_each} rows does not fit into memory: it is computed in {pieces} pieces, with the "
-            f"same result. A batch size of {max(1, self.rows_each // pieces)} or a smaller model would fit at once."
+        self._pieces.fit(
+            preprocess(self.flow, self.train_points.first(128), torch.Generator().manual_seed(0))
         )
 
     def _skip(self, batch: Batch, loss_is_finite: bool, rate: float) -> None:
         """Say why a step is skipped."""
-        self._skipped += 1
+        done = self.progress
+        done.skipped += 1
+        pieces = (piece for piece, _ in batch.pieces(self._pieces.count))
+        origin = origin_in_words(self.flow, pieces, self.train_points)
         self._last_skip = (
-            f"Epoch {self.epoch}, step {self._batch + 1}: the {'gradient' if loss_is_finite else 'loss'} is not "
-            f"finite. {self._origin(batch)}. The step is skipped, the learning rate halved to {rate:.2g}."
+            f"Epoch {done.epoch}, step {done.batch + 1}: the {'gradient' if loss_is_finite else 'loss'} is not "
+            f"finite. {origin}. The step is skipped, the learning rate halved to {rate:.2g}."
         )
         self._note(self._last_skip)
-
-    def _origin(self, batch: Batch) -> str:
-        try:
-            for piece, _ in batch.pieces(self._pieces):
-                found = find_nonfinite(self.flow, piece.z, piece.context, piece.weights)
-                if found is not None:
-                    row = None if found.row is None else self.train_points.row(int(piece.places[found.row]))
-                    where = "" if row is None else f", at row {row}"
-                    return f"It begins with the {found.what} of {found.part}{where}"
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return "Where it begins could not be looked for, for lack of memory"
-        return "Every part of it is: only their sum overflows"
 
     def _validate(self, asked: Callable[[], None]) -> float:
         """Return the mean loss, in the units of the data if it has any; infinite where it is not a number."""
@@ -355,7 +301,7 @@ class Run:
         return preprocess(self.flow, self.valid_points, torch.Generator().manual_seed(self.config.seed))
 
     def _note(self, text: str) -> None:
-        self.notes.append(text)
+        self.progress.notes.append(text)
         tell(text, self._on_note)
 
     # --- the state as a whole -------------------------------------------------------------------------------------
@@ -375,24 +321,13 @@ class Run:
         for i, state in self._optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{i}/{name}": t for name, t in state.items()}
         tensors |= {"generator": self._epoch_state, "loss_sum": self._loss_sum}
-        progress = {
-            "epoch": self.epoch,
-            "batch": self._batch,
+        progress = asdict(self.progress) | {
             "steps": self.schedule.steps,
             "seconds": self.schedule.seconds(),
-            "counted": self._counted,
-            "shift_sum": self._shift_sum,
-            "skipped": self._skipped,
-            "pieces": self._pieces,
+            "pieces": self._pieces.count,
             "compiled": self.compilation.begun,
             "threads": torch.get_num_threads(),
             "averaged": self._average.updates,
-            "best_epoch": self.best_epoch,
-            "best_loss": self.best_loss,
-            "stopped": self.stopped,
-            "train_curve": self.train_curve,
-            "valid_curve": self.valid_curve,
-            "notes": self.notes,
         }
         return Snapshot(tensors, progress, self._environment())
 
@@ -421,13 +356,8 @@ class Run:
             self._epoch_state = tensors["generator"]
             self._generator.set_state(self._epoch_state)
             self.schedule.resume(p["steps"], p["seconds"])
-            self.epoch, self._batch, self._counted = p["epoch"], p["batch"], p["counted"]
-            self._shift_sum = p["shift_sum"]
-            self._skipped, self._pieces = p["skipped"], p["pieces"]
-            self._average.updates, self.best_epoch = p["averaged"], p["best_epoch"]
-            self.best_loss, self.stopped = p["best_loss"], p["stopped"]
-            self.train_curve, self.valid_curve = list(p["train_curve"]), list(p["valid_curve"])
-            self.notes = list(p["notes"])
+            self._pieces.count, self._average.updates = p["pieces"], p["averaged"]
+            self.progress = Progress.of(p)
             if p["compiled"]:
                 self.compilation.begin()
         except (KeyError, RuntimeError, ValueError, TypeError) as error:

@@ -13,7 +13,7 @@ from ..objectives import smoothed_likelihood_objective
 from .loop import EpochRecord
 from .table import TableSplit, fit_split
 
-_STEPS = 3000
+_PASSES, _FEWEST_STEPS, _MOST_STEPS = 100, 3_000, 30_000
 
 
 def fit_smoothed(
@@ -110,14 +110,18 @@ def smoothing_noise(rows: int, columns: int) -> float:
 
 
 def smoothed_training(rows: int, seed: int = 0) -> TrainConfig:
-    """Return the settings of a smoothed fit for a number of training rows: about 3,000 steps, and early stopping.
+    """Return the settings of a smoothed fit for a number of training rows, with early stopping.
+
+    There are 100 passes over the rows, but at least about 3,000 steps, and no more than 30,000 or 10 passes.
 
     Example:
-        >>> smoothed_training(10_000).epochs
-        157
+        >>> smoothed_training(10_000).epochs, smoothed_training(100_000).epochs
+        (157, 100)
     """
     batch = min(rows, 64) if rows < 1_000 else 256 if rows < 10_000 else 512
-    epochs = max(10, _STEPS // max(1, rows // batch))
+    steps_each = max(1, rows // batch)
+    steps = min(max(_PASSES * steps_each, _FEWEST_STEPS), _MOST_STEPS)
+    epochs = max(10, steps // steps_each)
     return TrainConfig(epochs=epochs, batch_size=batch, patience=max(10, epochs // 5), seed=seed)
 
 

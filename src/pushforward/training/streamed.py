@@ -11,19 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..artifact import FittedFlow
 from ..configs import (
     DataConfig,
-    MixedConfig,
     ModelConfig,
     TableSchema,
     TrainConfig,
     default_table_model,
     default_training,
 )
-from ..data import degeneracies
 from ..data.shuffled import ShuffledTable
 from ..data.survey import HELD_OUT
 from ..errors import DataError
@@ -32,8 +28,10 @@ from .checkpoints import Checkpoints, checkpoints_in
 from .loop import EpochRecord, TrainResult
 from .notes import tell
 from .points import Points
-from .record import train_and_record
-from .streamed_split import StreamedSplit, as_points, stream_table
+from .record import check_batch_size, train_and_record
+from .rows import as_points, degenerate
+from .seeded import seeded
+from .streamed_split import StreamedSplit, stream_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -114,6 +112,7 @@ def fit_streamed(
     Example:
         >>> import tempfile
         >>> import polars as pl
+        >>> import torch
         >>> x = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)).numpy()
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     pl.DataFrame(x, schema=["a", "b"]).write_parquet(f"{folder}/t.parquet", row_group_size=50)
@@ -195,17 +194,11 @@ def fit_stream(
     table = split.table
     model = model or default_table_model(table.training_rows, split.schema)
     training = training or streamed_training(split, seed, model)
-    if training.batch_size > table.rows:
-        raise DataError(
-            f"a batch of {training.batch_size} rows is more than the {table.rows} rows of a buffer",
-            source=source,
-            remedy=f"Set the batch size to {table.rows} or less.",
-        )
+    check_batch_size(training, table.rows, of="rows of a buffer", source=source)
     notes = _notes(split, model)
     for note in notes:
         tell(note, on_note, stacklevel=4)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+    with seeded(training.seed):
         flow = table_flow(model, split.schema)
     run = replace(
         training, epochs=training.epochs * table.buffers, patience=training.patience * table.buffers
@@ -278,12 +271,7 @@ class _Buffers:
 
 def _notes(split: StreamedSplit, model: ModelConfig) -> list[str]:
     """Say what is degenerate about the sample, and what about the order of the rows."""
-    table, notes = split.table, []
-    if not isinstance(model, MixedConfig):
-        given = split.sample.context
-        notes = degeneracies(
-            split.sample.x.numpy(), split.schema.columns, None if given is None else given.numpy()
-        )
+    table, notes = split.table, degenerate(split.sample, split.schema, model)
     if table.buffers > 1 and not table.table.any_order:
         notes.append(
             "Rows are read in the order in which they stand, and shuffled within a buffer only. If they are sorted, "

@@ -11,16 +11,15 @@ import torch
 from ..configs import DataConfig, MixedConfig, ModelConfig, TableSchema
 from ..data import check_fittable, infer_schema
 from ..data.names import check_names
-from ..data.shuffled import MatrixRows, ShuffledTable, matrix_rows
+from ..data.shuffled import ShuffledTable, matrix_rows
 from ..data.stored import StoredTable
 from ..data.survey import PickedRows, Survey, survey
 from ..errors import DataError
 from .points import Points
+from .rows import FEWEST_ROWS, as_points, used
 
 if TYPE_CHECKING:
     import polars as pl
-
-_FEWEST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def stream_table(
     if schema is None:
         schema = _inferred(found.sample, data, model, path)
     sample = _picked(found.sample, schema, data.weights)
-    check_fittable(sample.x.numpy(), schema.columns, source=path, minimum_rows=_FEWEST_ROWS)
+    check_fittable(sample.x.numpy(), schema.columns, source=path, minimum_rows=FEWEST_ROWS)
     if valid is None:
         valid_points = _picked(found.valid, schema, data.weights)
     else:
@@ -106,9 +105,9 @@ def stream_table(
         ShuffledTable(
             table, schema, found.split, rows_per_buffer=rows_per_buffer, seed=seed, weights=data.weights
         ),
-        _used(sample.first(found.drawn), path),
-        _used(valid_points, valid_source or path),
-        _used(_picked(found.test, schema, data.weights), path),
+        used(sample.first(found.drawn), data.weights, path),
+        used(valid_points, data.weights, valid_source or path),
+        used(_picked(found.test, schema, data.weights), data.weights, path),
     )
 
 
@@ -155,20 +154,3 @@ def _picked(rows: PickedRows, schema: TableSchema, weights: str | None) -> Point
     with rows.named():
         points = as_points(matrix_rows(rows.frame, schema, weights))
     return replace(points, rows=torch.from_numpy(rows.numbers))
-
-
-def as_points(rows: MatrixRows) -> Points:
-    """Return rows as points to train or validate on."""
-    x, context, weights, numbers = (None if part is None else torch.from_numpy(part) for part in rows)
-    assert x is not None
-    return Points(x, context, weights, numbers)
-
-
-def _used(points: Points, source: str | Path) -> Points:
-    """Return the points whose weight is not 0."""
-    if points.weights is None:
-        return points
-    used = points.take(points.weights > 0)
-    if not len(used):
-        raise DataError("all weights are 0", source=source, remedy="Give some rows a positive weight.")
-    return used

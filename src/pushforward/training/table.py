@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..artifact import FittedFlow
 from ..configs import (
@@ -21,22 +20,22 @@ from ..configs import (
     default_table_model,
     default_training,
 )
-from ..data import check_fittable, degeneracies, infer_schema, split_rows, to_matrix
-from ..errors import DataError
+from ..data import check_fittable, infer_schema, split_rows
+from ..data.shuffled import matrix_rows
 from ..flows import table_flow
 from ..objectives import Objective
 from .checkpoints import Checkpoints, checkpoints_in
 from .loop import EpochRecord, TrainResult
 from .notes import tell
 from .points import Points
-from .record import train_and_record
+from .record import check_batch_size, train_and_record
+from .rows import FEWEST_ROWS, as_points, degenerate, used
+from .seeded import seeded
 
 if TYPE_CHECKING:
     import polars as pl
 
-_FEWEST_ROWS = 20
 _VALID_SHARE, _TEST_SHARE = 0.1, 0.1
-Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def split_table(
     source: str | Path | None = None,
     valid_source: str | Path | None = None,
     fractions: tuple[float, float, float] = (1 - _VALID_SHARE - _TEST_SHARE, _VALID_SHARE, _TEST_SHARE),
-    minimum_rows: int = _FEWEST_ROWS,
+    minimum_rows: int = FEWEST_ROWS,
 ) -> TableSplit:
     """Check a table and split its rows; rows of weight 0 are left out first.
 
@@ -89,20 +88,20 @@ def split_table(
             mixed=None if model is None else isinstance(model, MixedConfig),
             source=source,
         )
-    points = _points(frame, schema, data, source)
+    points = as_points(matrix_rows(frame, schema, data.weights, source=source))
     groups = None if data.group is None else frame[data.group].alias("").rank("dense").to_numpy()
     if points.weights is not None and groups is not None:
         groups = groups[points.weights.numpy() > 0]
-    points = _used(points)
+    points = used(points, data.weights, source)
     check_fittable(points.x.numpy(), schema.columns, source=source, minimum_rows=minimum_rows)
     if valid is not None:
         fractions = (fractions[0] + fractions[1], 0.0, fractions[2])
-    train, own_valid, test = (
-        _take(points, rows) for rows in split_rows(len(points), seed=seed, fractions=fractions, groups=groups)
-    )
+    parts = split_rows(len(points), seed=seed, fractions=fractions, groups=groups)
+    train, own_valid, test = (points.take(torch.from_numpy(np.sort(rows))) for rows in parts)
     if valid is None:
         return TableSplit(schema, train, own_valid, test)
-    return TableSplit(schema, train, _used(_points(valid, schema, data, valid_source)), test)
+    given = as_points(matrix_rows(valid, schema, data.weights, source=valid_source))
+    return TableSplit(schema, train, used(given, data.weights, valid_source), test)
 
 
 def fit(
@@ -231,26 +230,13 @@ def fit_split(
     rows = len(split.train)
     model = model or default_table_model(rows, split.schema)
     training = training or default_training(rows, seed, model)
-    if training.batch_size > rows:
-        raise DataError(
-            f"a batch of {training.batch_size} rows is more than the {rows} training rows",
-            source=source,
-            remedy=f"Set the batch size to {rows} or less.",
-        )
-    given = split.train.context
-    # A mixed density gives gaps, labels and point masses probabilities, which do not grow without bound; nor do
-    # densities that noise smooths.
-    notes = (
-        []
-        if isinstance(model, MixedConfig) or (objective is not None and objective.bounded)
-        else degeneracies(
-            split.train.x.numpy(), split.schema.columns, None if given is None else given.numpy()
-        )
-    )
+    check_batch_size(training, rows, of="training rows", source=source)
+    # Densities that noise smooths do not grow without bound.
+    bounded = objective is not None and objective.bounded
+    notes = [] if bounded else degenerate(split.train, split.schema, model)
     for note in notes:
         tell(note, on_note, stacklevel=4)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+    with seeded(training.seed):
         flow = table_flow(model, split.schema)
     return train_and_record(
         flow,
@@ -265,44 +251,4 @@ def fit_split(
         on_epoch=on_epoch,
         on_note=on_note,
         on_trained=on_trained,
-    )
-
-
-def _used(points: Points) -> Points:
-    """Return the points whose weight is not 0."""
-    if points.weights is None:
-        return points
-    return _take(points, np.flatnonzero(points.weights.numpy() > 0))
-
-
-def _points(frame: pl.DataFrame, schema: TableSchema, data: DataConfig, source: str | Path | None) -> Points:
-    x = torch.from_numpy(to_matrix(frame, schema.columns, source=source, check_support=True))
-    context = torch.from_numpy(to_matrix(frame, schema.context, source=source)) if schema.context else None
-    return Points(x, context, None if data.weights is None else _weights(frame, data.weights, source))
-
-
-def _weights(frame: pl.DataFrame, name: str, source: str | Path | None) -> torch.Tensor:
-    from ..configs import ColumnSchema
-
-    weights = to_matrix(frame, [ColumnSchema(name=name)], source=source)[:, 0]
-    negative = np.flatnonzero(weights < 0)
-    if negative.size or not weights.sum() > 0:
-        raise DataError(
-            "weights must not be negative, and some must be positive",
-            source=source,
-            row=int(negative[0]) + 1 if negative.size else None,
-            column=name,
-            remedy="Give every row a weight of 0 or more.",
-        )
-    return torch.from_numpy(weights)
-
-
-def _take(points: Points, rows: Rows) -> Points:
-    index = torch.from_numpy(np.sort(rows))
-    context, weights = points.context, points.weights
-    return Points(
-        points.x[index],
-        None if context is None else context[index],
-        None if weights is None else weights[index],
-        index + 1 if points.rows is None else points.rows[index],
     )

@@ -14,6 +14,7 @@ from ..objectives import flow_matching_objective
 from ..transforms import Chain, Inverse, Standardise
 from .loop import EpochRecord, train
 from .points import Points
+from .seeded import seeded
 
 
 def fit_transport(
@@ -71,8 +72,7 @@ def fit_transport(
     start, end = (units(sample.double())[0].float() for sample in (source, target))
     rows, valid, _ = split_rows(len(end), seed=seed, fractions=(0.9, 0.1, 0.0))
     training = training or default_training(len(rows), seed, model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
+    with seeded(training.seed):
         flow = build_flow(model, features)
     objective = flow_matching_objective(path=model.path, pairing=model.pairing, late=model.late, source=start)
     train(
