@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+# A shared machine stands still for a second now and then: tests do not time.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # The tensors of the tests are small: threads would wait for each other longer than they compute.
 torch.set_num_threads(1)

@@ -71,6 +71,8 @@ TAKEN: dict[str, tuple[str, bytes, str]] = {
     "one label and gaps": ("t.csv", csv(["x", ""]), "category x gaps"),
     "one number and gaps": ("t.csv", csv([3, ""]), "number step 1 gaps"),
     "leading zeros": ("t.csv", csv(["0123", "0456"]), "category 0123/0456"),
+    "long codes": ("t.csv", csv(["0" + "9" * 20, "0" + "8" * 20]), f"category 0{'8' * 20}/0{'9' * 20}"),
+    "microseconds": ("t.csv", csv([1_700_000_000_000_000 + 10**6 * k for k in range(10)]), "number"),
     "dates": ("t.csv", csv([f"2024-02-{day:02}" for day in range(1, 30)]), "date step 1"),
     "moments in a zone": (
         "t.csv",

@@ -255,7 +255,7 @@ for path in files:
 print(len(files))
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert (result.stdout.strip(), result.stderr) == (str(len(LIES) + 2), "")
 
 

@@ -148,7 +148,7 @@ def test_one_seed_draws_one_table(folder: Path, tmp_path: Path) -> None:
 def test_chunks_of_a_large_sample_differ(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pushforward.cli.sample._CHUNK_ROWS", 16)
+    monkeypatch.setattr("pushforward.cli.given._CHUNK_ROWS", 16)
     done("sample", folder / "plain.flow", "-n", 50, "-o", tmp_path / "r.parquet")
     drawn = pl.read_parquet(tmp_path / "r.parquet")
     assert drawn.height == drawn.unique().height == 50
@@ -168,7 +168,7 @@ def test_each_condition_gets_its_draws_in_order(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Draws under far-apart conditions lie where the flow itself puts them; pieces do not end with conditions."""
-    monkeypatch.setattr("pushforward.cli.sample._CHUNK_ROWS", 70)
+    monkeypatch.setattr("pushforward.cli.given._CHUNK_ROWS", 70)
     conditions = pl.DataFrame({"c": [1.0, 2.0, 3.0], "b": [-3.0, 0.0, 3.0], "name": ["x", "y", "z"]})
     conditions.write_csv(tmp_path / "c.csv")
     run = done(

@@ -54,6 +54,16 @@ def test_one_value_in_many_rows_is_named_with_its_share(share: float) -> None:
     assert degeneracies(x, columns(3, (1,))) == []
 
 
+@pytest.mark.parametrize(("largest", "distinct", "said"), [(2**44, 60, 1), (2**43, 60, 0), (2**44, 600, 0)])
+def test_large_whole_numbers_that_repeat_are_named(largest: int, distinct: int, said: int) -> None:
+    x = table(0, 1000, 3)
+    x[:600, 1], x[600:, 1] = largest - np.arange(600) % distinct, largest - 1000 - np.arange(400)
+    found = degeneracies(x, columns(3))
+    assert [text.startswith("Whole numbers from 2**44 on, as in column 'x1',") for text in found] == [
+        True
+    ] * said
+
+
 @pytest.mark.parametrize(("copies", "expected"), [(0, []), (30, []), (100, ["9%"]), (900, ["47%"])])
 def test_copies_of_rows_are_counted(copies: int, expected: list[str]) -> None:
     x = table(0, 1000, 3)

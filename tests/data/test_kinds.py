@@ -16,6 +16,7 @@ from polars.testing import assert_series_equal
 
 from pushforward.configs.schema import ColumnSchema, TableSchema
 from pushforward.data import infer_schema, iter_table, read_table, to_frame, to_matrix
+from pushforward.data.schema_file import read_schema, write_schema
 from pushforward.data.writers import without_durations
 from pushforward.errors import DataError
 from random_tables import columns, frames
@@ -252,14 +253,65 @@ def test_whole_numbers_with_zeros_in_front_are_labels_in_every_file(texts: list[
         )
         # Declared a number they are one.
         assert to_matrix(table, [ColumnSchema(name="code", step=1.0)])[:, 0].tolist() == list(map(int, texts))
+        for mixed in (None, False):
+            ends = infer_schema(table, mixed=mixed, bounds={"code": (0, 10**6)}).columns[0]
+            assert ends == ColumnSchema(name="code", low=0, high=10**6, step=1.0)
+            circle = infer_schema(table, mixed=mixed, periodic={"code": (0, 10**6)}).columns[0]
+            assert circle == ColumnSchema(name="code", low=0, high=10**6, periodic=True)
         if padded:
-            with pytest.raises(DataError, match=r"column 'code': whole numbers written as codes.*mixed"):
+            with pytest.raises(
+                DataError, match=r"column 'code': whole numbers written as codes.* step = 1\.0 .*mixed"
+            ):
                 infer_schema(table, mixed=False)
 
 
-def test_codes_that_name_the_rows_are_refused_with_both_ways_out() -> None:
-    frame = pl.DataFrame({"a": [f"{k:06}" for k in range(2000)]})
+@given(
+    texts=st.lists(st.from_regex(r"[0-9]{1,44}", fullmatch=True), min_size=1, max_size=20),
+    ending=st.sampled_from(["", ".0"]),
+)
+@QUICK
+def test_no_digit_of_a_large_whole_number_is_lost_in_a_text_table(texts: list[str], ending: str) -> None:
+    """Codes stay as they are written, however long; other numbers too large for a float keep all that they say."""
+    texts = [text + ending for text in texts]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_text("\n".join(["code,b", *(f"{text},x" for text in texts)]))
+        read = read_table(path)["code"]
+    whole = [int(text.removesuffix(".0")) for text in texts]
+    if any(text[0] == "0" and text[1:2].isdigit() for text in texts):
+        assert read.to_list() == texts
+    elif max(whole) < 2**53:
+        assert read.to_list() == whole
+    else:
+        assert [int(str(value).removesuffix(".0")) for value in read] == whole
+        assert not read.dtype.is_float()
+
+
+@pytest.mark.parametrize("declared", [{"bounds": {"a": (0, 24)}}, {"periodic": {"a": (0, 24)}}])
+def test_ends_do_not_make_numbers_of_labels(declared: dict[str, dict[str, tuple[float, float]]]) -> None:
     with pytest.raises(
-        DataError, match=r"column 'a': holds 2,000 .*--drop; or, .* step = 1\.0 in the place of role"
+        DataError, match=r"column 'a': labels have no ends\. Leave out --bounds or --periodic"
     ):
-        infer_schema(frame)
+        infer_schema(pl.DataFrame({"a": ["01", "x", "y"]}), **declared)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"row 3, column 'a': text where a number is expected: 'x'"):
+        infer_schema(pl.DataFrame({"a": ["01", "02", "x"]}), **declared)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given_too", [False, True])
+def test_codes_are_refused_with_the_ways_out_that_work(given_too: bool, tmp_path: Path) -> None:
+    """Doing what the refusal says makes numbers of them; the largest cannot be, so that it is not said of these."""
+    frame = pl.DataFrame({"a": [f"{k:06}" for k in range(2000)], "b": range(2000)})
+    condition = ["a"] if given_too else []
+    for mixed, problem in ((None, "holds 2,000 different texts"), (False, "whole numbers written as codes")):
+        with pytest.raises(
+            DataError, match=rf"column 'a': {problem}.*--drop; or, .* step = 1\.0 .*place of role"
+        ):
+            infer_schema(frame, mixed=mixed, condition=condition)
+    text = write_schema(infer_schema(frame, exclude=["a"]), frame=frame)
+    line = 'role = "given"' if given_too else "step = 1.0"
+    (tmp_path / "s.toml").write_text(line.join(text.rsplit('role = "drop"', 1)))
+    schema = read_schema(tmp_path / "s.toml")
+    columns = schema.context if given_too else schema.columns
+    assert to_matrix(frame, [c for c in columns if c.name == "a"])[:, 0].tolist() == list(range(2000))
+    with pytest.raises(DataError, match=r"with --drop\. The model mixed can learn codes\.$"):
+        infer_schema(pl.DataFrame({"a": [f"0{2**44}", "1"]}), mixed=False)

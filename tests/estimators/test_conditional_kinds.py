@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from pushforward import FlowConditional
-from pushforward.configs import MADEConfig, NSFConfig
+from pushforward.configs import ColumnSchema, MADEConfig, NSFConfig
+from pushforward.estimators.contexts import ContextCode
 
 BRIEF: dict[str, Any] = {"folds": 2, "random_state": 0}
 LAWS = {
@@ -86,6 +87,43 @@ def test_counts_end_at_zero_and_have_their_probabilities(on_grid: tuple[str, Flo
     assert -0.03 < (truth - fitted.log_prob(X, y)).mean() < 0.1
 
 
+def test_what_is_no_value_of_the_grid_has_no_probability(on_grid: tuple[str, FlowConditional]) -> None:
+    law, fitted = on_grid
+    step = 0.3 if law == "tenths" else 1.0
+    X = np.zeros((4, 1))
+    assert (fitted.log_prob(X, [0.5 * step, 0.99 * step, 1e300, -1e300]) == -np.inf).all()
+    single, double = np.float32(step), np.float64(step)
+    stored = [fitted.log_prob(X[:1], np.array([value])) for value in (double, single, np.float64(single))]
+    assert np.isfinite(stored).all() and len(set(np.ravel(stored))) == 1
+
+
+def test_decimals_in_32_bits_are_the_grid_that_they_mean() -> None:
+    X, y = table("tenths", 200, 4)
+    y = np.round(y + 0.1, 1)
+    model = FlowConditional(model=MADEConfig(hidden=(8,)), epochs=2, **BRIEF)
+    expected = model.fit(X, y).predict(X)
+    assert model.target_.step == 0.1
+    for rows in (X, pd.DataFrame({"a": X[:, 0]})):
+        model.fit(rows, y.astype(np.float32))
+        assert model.target_.step == 0.1 and np.array_equal(model.predict(rows), expected)
+    labelled = pd.DataFrame({"a": X[:, 0], "c": ["u", "v"] * 100})
+    assert model.fit(labelled, y.astype(np.float32)).target_.step == 0.1
+
+
+def test_new_columns_give_way_to_names_that_are_there() -> None:
+    label = ColumnSchema(name="city", kind="category", categories=("Bern", "Oslo"), missing=True)
+    others = [ColumnSchema(name=name) for name in ("city=Bern", "city=Bern_", "city is missing")]
+    code = ContextCode((label, *others), (0.0,) * 4)
+    assert [column.name for column in code.coded] == [
+        "city=Bern__",
+        "city=Oslo",
+        "city is missing_",
+        "city=Bern",
+        "city=Bern_",
+        "city is missing",
+    ]
+
+
 def kinds(rows: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
     rng = np.random.default_rng(seed)
     colour, on, gap = (
@@ -146,3 +184,6 @@ def test_targets_that_do_not_fit_a_frame_are_refused() -> None:
         FlowConditional().fit(frame, np.where(y > y[0], np.nan, y))
     with pytest.raises(ValueError, match="X must have at least 6 rows, got 5"):
         FlowConditional(folds=6).fit(frame[:5], y[:5])
+    for rows in (frame, np.zeros((20, 1))):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            FlowConditional().fit(rows, None)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -76,3 +77,35 @@ def test_nan_in_a_frame_is_a_gap_and_few_rows_are_smoothed_as_by_fit() -> None:
     assert np.isfinite(pf.FlowDensity(epochs=1, random_state=0).fit(frame).score_samples(frame)).all()
     many = pf.FlowDensity(epochs=1, random_state=0).fit(rng.normal(size=(60, 12)))
     assert many.fitted_.facts.config.noise == 0.1
+
+
+def test_a_density_of_32_bit_rows_is_that_of_the_decimals_that_they_mean() -> None:
+    rng = np.random.default_rng(0)
+    amount = np.where(rng.random(300) < 0.4, 0.1, 0.1 + rng.lognormal(size=300))
+    single = np.column_stack([rng.normal(size=300), amount]).astype(np.float32)
+    decimals = np.vectorize(lambda value: float(str(value)), otypes=[np.float64])(single)
+    model = {"model": MixedConfig(hidden=(8,), bins=4), "epochs": 10, "random_state": 0}
+    density = pf.FlowDensity(**model).fit(single)
+    assert density.fitted_.table.columns[1].atoms == (0.1,)
+    expected = pf.FlowDensity(**model).fit(decimals).score_samples(decimals)
+    for rows in (single, single.astype(np.float64), decimals):
+        np.testing.assert_allclose(density.score_samples(rows), expected, atol=1e-3)
+
+
+def test_integers_that_a_float_would_round_are_refused() -> None:
+    vast = 2**60 + np.arange(60) ** 2
+    small = np.random.default_rng(0).normal(size=60)
+    for rows, name in (
+        (np.column_stack([np.arange(60), -vast]), "x1"),
+        (pl.DataFrame({"a": small, "id": vast}), "id"),
+        (pd.DataFrame({"id": vast.astype(np.uint64), "a": small}), "id"),
+    ):
+        for estimator in (pf.FlowDensity(), pf.FlowAnomalyDetector(), pf.FlowConditional()):
+            with pytest.raises(
+                ValueError, match=rf"X, column '{name}': .* 2\*\*53, .*: subtract an offset, or"
+            ):
+                estimator.fit(rows, small)
+    with pytest.raises(ValueError, match=r"y: the integer 1152\d* reaches 2\*\*53"):
+        pf.FlowConditional().fit(small[:, None], vast)
+    exact = np.column_stack([2**53 - 1 - np.arange(60) ** 2, np.arange(60)])
+    assert np.isfinite(pf.FlowDensity(epochs=1, random_state=0).fit(exact).score_samples(exact)).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from pushforward.configs import ColumnSchema, MixedConfig, NSFConfig, TableSchema
 from pushforward.flows import MixedFlow, score, table_flow
+from pushforward.flows.columns import CODE, MixedPreprocess
 from pushforward.flows.factors import log_normal_between
 
 NAN = math.nan
@@ -133,6 +135,23 @@ def test_a_drawn_row_is_a_valid_row_with_the_log_density_that_was_returned() -> 
     assert bool((column["line"] == 2.5).any())
 
 
+def test_the_32_bit_float_nearest_to_an_atom_is_that_atom() -> None:
+    tenth, single = (float(torch.tensor(v, dtype=torch.float32)) for v in (0.1, 2.3))
+    column = ColumnSchema(name="a", atoms=(0.1, 1e300, single, 2.3))
+    values = torch.tensor([[0.1, tenth, 1e300, single, 2.3, 0.1 + 1e-9, math.inf]], dtype=torch.float64).T
+    codes = MixedPreprocess([column])(values, values)[0][:, 0, CODE]
+    assert codes.tolist() == [1, 1, 2, 3, 4, 0, 0]
+    flow = table_flow(MixedConfig(hidden=(8,), bins=4), TableSchema(columns=(replace(column, atoms=(0.1,)),)))
+    x = torch.cat(
+        [torch.full((60, 1), tenth), torch.randn(40, 1, generator=torch.Generator().manual_seed(0))]
+    )
+    flow.preprocess.initialize(x)  # type: ignore[union-attr]
+    drawn = flow.sample((60,), generator=torch.Generator().manual_seed(0))
+    assert bool((drawn == 0.1).any())
+    torch.testing.assert_close(flow.log_prob(drawn.float()), flow.log_prob(drawn))
+    assert torch.equal(flow.log_prob(x[:1]), flow.log_prob(torch.tensor([[0.1]], dtype=torch.float64)))
+
+
 def test_what_cannot_be_has_no_density_and_a_gap_where_there_are_none_is_no_number() -> None:
     flow = flow_of(["label", "half", "cell"])
     x = torch.tensor(
@@ -194,6 +213,8 @@ def test_probabilities_of_intervals_do_not_cancel() -> None:
     )
     whole = log_normal_between(torch.tensor(-math.inf), torch.tensor(math.inf))
     assert float(whole) == pytest.approx(0.0)
+    vast = torch.tensor([-1e300, 1e300], dtype=torch.float64)
+    assert log_normal_between(vast, vast + 1.0).tolist() == [-math.inf] * 2
 
 
 def test_what_a_mixed_density_and_a_flow_refuse() -> None:

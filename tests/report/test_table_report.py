@@ -15,10 +15,12 @@ from pushforward.artifact import FittedFlow
 from pushforward.configs import DataConfig, MAFConfig, TrainConfig
 from pushforward.data import split_rows
 from pushforward.errors import DataError
+from pushforward.evaluate import Explanation
 from pushforward.report.baselines import gaussian_given
 from pushforward.report.comparison import Comparison, compare
 from pushforward.report.html import Picture, Points, Section, Table
 from pushforward.report.table_report import write_report
+from pushforward.report.table_report_anomalies import anomalies
 from pushforward.report.table_report_checks import latents, soundness
 from pushforward.report.table_report_columns import marginals
 from pushforward.report.table_report_fit import likelihood
@@ -224,6 +226,38 @@ def test_rows_of_density_zero_are_counted() -> None:
     )
     with pytest.raises(DataError, match="missing"):
         rows_of(flow, frame.drop("share"), source=None)
+
+
+def test_rows_of_density_zero_are_the_most_anomalous_and_have_their_reasons() -> None:
+    frame = frame_of(200).with_columns(share=pl.Series(np.random.default_rng(1).random(200)))
+    flow = fitted_to(frame, bounds={"share": (0.0, 1.0), "a": (-9.0, 9.0)})
+    odd = frame[:40].with_columns(
+        share=pl.when(pl.int_range(40) < 2).then(7.5).otherwise("share"),
+        a=pl.when(pl.int_range(40) == 1).then(-70.0).otherwise("a"),
+    )
+    (table,) = (
+        b
+        for b in anomalies(flow, rows_of(flow, odd, source=None), seed=0).section.blocks
+        if isinstance(b, Table)
+    )
+    assert [row[:2] for row in table.rows[:2]] == [("1", "−inf"), ("2", "−inf")] and len(table.rows) == 10
+    assert "share 7.5 (usual " in table.rows[0][-1] and ": impossible)" in table.rows[0][-1]
+    assert "a −70 (usual " in table.rows[1][-1] and table.rows[1][-1].count("impossible") == 2
+    assert "inf" not in "".join(row[-1] for row in table.rows) and "inf" not in table.caption
+
+
+def test_a_row_whose_values_cannot_be_together_says_so(
+    fitted: FittedFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of(fitted, frame_of(3), source=None)
+    nothing = torch.zeros(3, 3)
+    found = Explanation(torch.tensor([1.0, torch.inf, 1.0]), nothing, nothing, nothing)
+    monkeypatch.setattr("pushforward.report.table_report_anomalies.explain", lambda *args, **kwargs: found)
+    table = anomalies(fitted, rows, seed=0).section.blocks[-1]
+    assert isinstance(table, Table)
+    told = [row[-1] for row in table.rows]
+    assert told[1] == "impossible together, though each value may be by itself"
+    assert told[0] == told[2] == "no single value; the row is rare as a whole"
 
 
 def test_a_gaussian_given_a_condition_is_the_least_squares_line() -> None:

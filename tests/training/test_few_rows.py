@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,6 +13,7 @@ import pushforward as pf
 from pushforward.configs import MixedConfig, NSFConfig, TrainConfig, default_model, default_training
 from pushforward.distributions import DiagonalNormal
 from pushforward.flows import Flow, build_flow, score
+from pushforward.objectives import MAXIMUM_LIKELIHOOD, smoothed_likelihood_objective
 from pushforward.training import Points, train
 from pushforward.transforms import ActNorm, LULinear
 
@@ -51,17 +54,26 @@ def test_few_rows_for_each_column_begin_as_a_gaussian_under_noise() -> None:
     assert isinstance(default_model(99, 12, mixed=True), MixedConfig)
 
 
-def test_a_run_adds_its_noise_to_training_points_and_not_to_those_of_validation() -> None:
+@pytest.mark.parametrize("smoothed", [True, False])
+def test_a_run_adds_noise_to_training_points_and_to_those_of_validation_if_it_smooths(smoothed: bool) -> None:
     """At a rate of next to nothing the flow stays as it is, and losses differ by the variance that noise adds."""
-    x = Points(torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0)))
-    curves = []
+    x = Points(torch.randn(20_000, 2, generator=torch.Generator().manual_seed(7)))
+    objective = smoothed_likelihood_objective(0.5) if smoothed else MAXIMUM_LIKELIHOOD
+    results = []
     for noise in (0.0, 0.5):
         flow = Flow(ActNorm(2), DiagonalNormal((2,)))
-        config = TrainConfig(epochs=1, learning_rate=1e-12, noise=noise)
-        curves.append(train(flow, x, x, config))
-    plain, noisy = curves
-    assert noisy.valid_curve == pytest.approx(plain.valid_curve)
+        config = TrainConfig(epochs=1, learning_rate=1e-12, noise=0.0 if smoothed else noise)
+        results.append(train(flow, x, x, config, objective=objective if noise else MAXIMUM_LIKELIHOOD))
+    plain, noisy = results
     assert noisy.train_curve[0] - plain.train_curve[0] == pytest.approx(0.5**2, rel=0.05)
+    more = noisy.valid_curve[0] - plain.valid_curve[0]
+    assert more == pytest.approx(0.5**2 if smoothed else 0.0, rel=0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.0, -1.0, math.inf, math.nan])
+def test_noise_out_of_range_is_refused(noise: float) -> None:
+    with pytest.raises(ValueError, match="noise must be positive and finite, got"):
+        smoothed_likelihood_objective(noise)
     with pytest.raises(ValueError, match="noise must not be negative"):
         TrainConfig(noise=-0.1)
 

@@ -20,7 +20,9 @@ WHOLE_LIMIT = 2.0**53
 CELL_LIMIT = 2.0**44
 """So many steps from 0 a float64 still tells some hundred places within a cell, as a discrete column needs."""
 
-_WHOLE = r"^\s*[-+]?\d+\s*$"
+WHOLE = r"^\s*[-+]?\d+(\.0*)?\s*$"
+"""A whole number as text, also with a decimal point."""
+
 _EPSILON = float(np.finfo(np.float64).eps)
 _EPSILON_SINGLE = float(np.finfo(np.float32).eps)
 
@@ -115,7 +117,7 @@ def read_column(series: pl.Series, place: Place, *, gaps: bool = False) -> Value
 def _check_whole(series: pl.Series, numbers: NDArray[np.float64], place: Place) -> None:
     """Refuses integers, decimals and texts that are whole numbers too large for a float64 to hold them."""
     vast = np.flatnonzero(np.abs(numbers) >= WHOLE_LIMIT)
-    whole = series[vast].cast(pl.String).str.contains(_WHOLE)
+    whole = series[vast].cast(pl.String).str.contains(WHOLE)
     if len(vast) and whole.any():
         index = int(vast[whole.arg_max() or 0])
         raise place.error(

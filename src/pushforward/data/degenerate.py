@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..configs import ColumnSchema
+from .columns import CELL_LIMIT
 
 _MASS_SHARE = 0.05
 _COPIES_SHARE = 0.05
@@ -23,8 +24,9 @@ def degeneracies(
     r"""Return what is degenerate about a table, a few sentences for each kind.
 
     Looked for among continuous columns, since dequantised ones have a bounded density: one value that fills 5 % of the
-    rows; columns that are linear functions of others, to :math:`10^{-7}` of their spread; 5 % of the rows being copies
-    of others. The first two are looked for on at most 20,000 rows.
+    rows; whole numbers too large for a discrete column, if half of the rows share theirs with another; columns that are
+    linear functions of others, to :math:`10^{-7}` of their spread; 5 % of the rows being copies of others. All but the
+    last are looked for on at most 20,000 rows.
 
     Args:
         matrix: Training rows, (rows, columns).
@@ -41,16 +43,24 @@ def degeneracies(
     given, some = whole.shape[1] - matrix.shape[1], whole[:: -(-len(whole) // _MOST_ROWS)]
     found = []
     continuous = [j for j, column in enumerate(columns) if column.step is None]
-    masses = [
-        f"{columns[j].name!r} ({share:.0%} are {value:g})"
-        for j in continuous
-        for value, share in [_commonest(some[:, given + j])]
-        if share >= _MASS_SHARE
-    ]
+    masses, repeats = [], []
+    for j in continuous:
+        distinct, counts = np.unique(some[:, given + j], return_counts=True)
+        share = counts.max() / len(some)
+        if share >= _MASS_SHARE:
+            masses.append(f"{columns[j].name!r} ({share:.0%} are {distinct[counts.argmax()]:g})")
+        elif _vast_and_whole(distinct) and 2 * counts[counts > 1].sum() >= len(some):
+            repeats.append(repr(columns[j].name))
     if masses:
         found.append(
             f"One value fills a good part of {_columns(masses)}. A density can grow without bound there, so "
             "likelihoods flatter. Drop such a column, or add noise to it."
+        )
+    if repeats:
+        found.append(
+            f"Whole numbers from 2**44 on, as in {_columns(repeats)}, are too large for a discrete column, and these "
+            "repeat. A density can grow without bound on them, so likelihoods flatter. Subtract an offset, or take a "
+            "larger unit."
         )
     if len(whole) <= whole.shape[1]:
         found.append(
@@ -80,11 +90,8 @@ def _columns(names: Sequence[str]) -> str:
     return f"column{'' if len(names) == 1 else 's'} {listed}"
 
 
-def _commonest(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the value that stands in most rows, and its share of them."""
-    distinct, counts = np.unique(values, return_counts=True)
-    place = counts.argmax()
-    return float(distinct[place]), float(counts[place]) / len(values)
+def _vast_and_whole(values: NDArray[np.float64]) -> bool:
+    return bool((values == np.floor(values)).all() and np.abs(values).max() >= CELL_LIMIT)
 
 
 def _dependent(rows: NDArray[np.float64]) -> list[int]:

@@ -14,6 +14,7 @@ from typing import IO
 import polars as pl
 
 from ..errors import DataError
+from .columns import WHOLE, WHOLE_LIMIT
 from .names import check_names
 
 MISSING = ("NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "?")
@@ -145,7 +146,8 @@ def scan_delimited(path: Path, columns: Sequence[str] | None = None) -> pl.LazyF
 
     All fields are read as text, a first pass counts what each column's values can be read as, and the frame
     casts them: whole numbers to integers, other numbers to 64-bit floats, true and false to booleans; a column
-    with any other value stays text, and so does one of whole numbers with zeros in front, as codes have them.
+    with any other value stays text, and so does one of whole numbers with zeros in front, as codes have them, or
+    that no integer type holds as they are written.
     Nothing and the words in `MISSING` become nulls. Both passes stream.
 
     Raises:
@@ -245,24 +247,36 @@ def _types(text: pl.LazyFrame, width: int) -> tuple[int, list[pl.DataType]]:
             value.count().alias(f"{i} values"),
             value.cast(pl.Int64, strict=False).count().alias(f"{i} integers"),
             number.count().alias(f"{i} numbers"),
-            (number.abs() >= 2.0**63).any().alias(f"{i} vast"),
-            # Texts sort between these if they begin with a zero that is not all of them.
-            value.is_between(pl.lit("0"), pl.lit("1"), closed="none").any().alias(f"{i} padded"),
+            (number.abs() >= WHOLE_LIMIT).any().alias(f"{i} large"),
+            # Texts sort between these if they begin with a zero and a digit.
+            value.is_between(pl.lit("00"), pl.lit("0:"), closed="left").any().alias(f"{i} padded"),
         ]
     found = text.select([pl.len().alias("rows"), *counts]).collect(engine="streaming").row(0, named=True)
     types: list[pl.DataType] = []
     for i in range(width):
-        values = found[f"{i} values"]
+        value, values, padded = _clean(pl.nth(i)), found[f"{i} values"], found[f"{i} padded"]
         if found[f"{i} integers"] == values:
-            types.append(pl.String() if found[f"{i} padded"] else pl.Int64())
+            types.append(pl.String() if padded else pl.Int64())
         elif found[f"{i} numbers"] == values:
-            whole = _clean(pl.nth(i)).cast(pl.Int128, strict=False).count() == values
-            types.append(pl.Int128() if found[f"{i} vast"] and _holds(text, whole) else pl.Float64())
+            exact = (padded or found[f"{i} large"]) and _holds(text, _rounded_by_floats(value))
+            held = (
+                exact and not padded and _holds(text, value.cast(pl.Int128, strict=False).count() == values)
+            )
+            types.append(pl.Int128() if held else pl.String() if exact else pl.Float64())
         else:
-            truths = _clean(pl.nth(i)).str.to_lowercase().is_in(["true", "false"])
+            truths = value.str.to_lowercase().is_in(["true", "false"])
             boolean = found[f"{i} numbers"] == 0 and _holds(text, truths.all())
             types.append(pl.Boolean() if boolean else pl.String())
     return found["rows"], types
+
+
+def _rounded_by_floats(value: pl.Expr) -> pl.Expr:
+    """Whether these are whole numbers, and a float would lose digits of one; those with a point may come from floats."""
+    digits = value.str.replace(r"\.0*$", "").cast(pl.Int128, strict=False)
+    same = (digits == value.cast(pl.Float64, strict=False).cast(pl.Int128, strict=False)).fill_null(False)
+    pointed = value.str.contains(".", literal=True).any()
+    padded = value.str.contains(r"^0\d").any()
+    return value.str.contains(WHOLE).all() & (padded | ~pointed | ~same.all())
 
 
 def _holds(text: pl.LazyFrame, condition: pl.Expr) -> bool:

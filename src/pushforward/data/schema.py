@@ -11,7 +11,7 @@ import polars as pl
 
 from ..configs.schema import ColumnSchema, TableSchema
 from ..errors import DataError
-from .columns import CELL_LIMIT, WHOLE_LIMIT, Place, Values, cleaned, not_a_number, on_grid
+from .columns import CELL_LIMIT, Place, Values, cleaned, not_a_number, on_grid
 from .kinds import kind_of, labels_of, read_kind
 from .matrix import check_height
 from .names import listed, suggestion
@@ -21,8 +21,10 @@ _DECIMALS = range(7)
 _CLOCK = (86400.0, 3600.0, 60.0, 1.0)
 _ATOM_SHARE, _ATOM_ROWS, _ATOM_TIMES = 0.05, 10, 10
 _EDGE_SHARE, _EDGE_ROWS = 0.01, 10
-_REPEATED_ROWS = 10
-_AMOUNTS = 'write a schema with that option, and put step = 1.0 in the place of role = "drop" there'
+_AMOUNTS = (
+    '; or, if these are amounts, run "pushforward schema" with that option, and in its file put step = 1.0 '
+    '(role = "given" to condition on them) in the place of role = "drop"'
+)
 _ORDINAL = 32
 _MOST_LABELS, _FEW_LABELS = 1000, 20
 
@@ -45,7 +47,7 @@ def infer_schema(
     them. So discrete columns are recognised, and dequantised by the flow, where a value ``x`` stands for the
     cell ``[x, x + step)``:
 
-    - a column of whole numbers below 2**44, however stored, has step 1 (larger ones that repeat are refused);
+    - a column of whole numbers below 2**44, however stored, has step 1; larger ones are continuous;
     - a column has step ``10**-k``, for the smallest k from 0 to 6 whose multiples hold all values to rounding,
       if at least half of the rows share their value with another row (a measurement written with six digits
       but hardly ever repeated is continuous);
@@ -53,7 +55,8 @@ def infer_schema(
       ten times as many as others do, is an atom, with a probability of its own.
 
     Text is a number or a date where all of it reads as such, else a category; truth values are categories too, and so
-    is text of whole numbers that are rather codes: with zeros in front, or from 2**53 on.
+    is text of whole numbers that are rather codes: with zeros in front, or from 2**53 on. Codes that are given ends are
+    numbers.
     Dates and times are numbers of days or seconds. Gaps (nulls and NaN) have a probability in the columns that
     have any. Columns conditioned on have no density, hence no step.
 
@@ -152,9 +155,10 @@ class _Declared:
 def _infer(series: pl.Series, place: Place, declared: _Declared, mixed: bool | None) -> ColumnSchema:
     """What a modelled column is."""
     name, low, high = place.column, *declared.bounds.get(place.column, (None, None))
-    found = _kind(series, place, mixed)
+    with_ends = name in declared.bounds or name in declared.periodic
+    found = _kind(series, place, mixed, amounts=with_ends)
     if found.labelled:
-        if name in declared.bounds or name in declared.periodic:
+        if with_ends:
             raise place.error("labels have no ends", None, "Leave out --bounds or --periodic for it.")
         return found
     if name in declared.periodic:
@@ -163,7 +167,7 @@ def _infer(series: pl.Series, place: Place, declared: _Declared, mixed: bool | N
         return _made(place, found, low=low, high=high, periodic=True)
     values = read_kind(series, found, place)
     there = Values(values.numbers[~np.isnan(values.numbers)], values.rounding)
-    step = _step(there, place) if found.kind != "datetime" else _clock_step(there)
+    step = _step(there) if found.kind != "datetime" else _clock_step(there)
     atoms = () if mixed is False or step is not None else _atoms(there, low, high)
     return _made(place, found, low=low, high=high, step=step, atoms=atoms)
 
@@ -184,32 +188,32 @@ def _infer_given(series: pl.Series, place: Place, mixed: bool | None) -> ColumnS
     return found
 
 
-def _kind(series: pl.Series, place: Place, mixed: bool | None) -> ColumnSchema:
-    """What kind of values a column has, and whether it has gaps."""
+def _kind(series: pl.Series, place: Place, mixed: bool | None, *, amounts: bool = False) -> ColumnSchema:
+    """What kind of values a column has, and whether it has gaps; what looks like codes is none if it is amounts."""
     series = cleaned(series)
     if mixed is False:
-        if isinstance(series.dtype, pl.String) and are_codes(series):
+        if isinstance(series.dtype, pl.String) and not amounts and are_codes(series):
             raise place.error(
                 "whole numbers written as codes, with zeros in front or beyond 2**53",
                 None,
-                "Leave it out with --drop, or write amounts as numbers; the model mixed can learn codes.",
+                f"Leave it out with --drop{_as_amounts(series)}. The model mixed can learn codes.",
             )
         return _plain_kind(series, place.column)
     missing = series.null_count() > 0
     if series.null_count() == len(series):
         raise place.error("holds no value at all", None, "Leave it out with --drop.")
     if isinstance(series.dtype, pl.String):
-        return _kind_of_text(series, place, missing)
+        return _kind_of_text(series, place, missing, amounts)
     if isinstance(series.dtype, pl.Boolean):
         return ColumnSchema(name=place.column, kind="boolean", missing=missing)
     return replace(_plain_kind(series, place.column), missing=missing)
 
 
-def _kind_of_text(texts: pl.Series, place: Place, missing: bool) -> ColumnSchema:
+def _kind_of_text(texts: pl.Series, place: Place, missing: bool, amounts: bool) -> ColumnSchema:
     """Numbers or times, where all of it reads as such; else labels, unless most of it reads as numbers or dates."""
     numbers = texts.str.strip_chars().cast(pl.Float64, strict=False)
     if numbers.count() == texts.count():
-        if not are_codes(texts):
+        if amounts or not are_codes(texts):
             return ColumnSchema(name=place.column, missing=missing)
         return _category(texts, place, missing)
     times = as_time(texts)
@@ -253,9 +257,14 @@ def _labels(texts: pl.Series, place: Place) -> tuple[str, ...]:
         f"holds {len(distinct):,} different texts in {len(labels):,} rows, such as {distinct[0][:40]!r}: "
         "names of rows, not labels",
         None,
-        "Leave it out with --drop"
-        + (f"; or, if these are amounts, {_AMOUNTS}." if are_codes(texts) else "."),
+        f"Leave it out with --drop{_as_amounts(texts)}.",
     )
+
+
+def _as_amounts(texts: pl.Series) -> str:
+    """How codes, unless they are too large for a grid, become numbers."""
+    fit = are_codes(texts) and not (texts.str.strip_chars().cast(pl.Float64).abs() >= CELL_LIMIT).any()
+    return _AMOUNTS if fit else ""
 
 
 def _atoms(there: Values, low: float | None, high: float | None) -> tuple[float, ...]:
@@ -281,7 +290,7 @@ def _with_edges(column: ColumnSchema, series: pl.Series, source: str | Path | No
     """
     if column.step is None or column.bounded or column.kind != "number":
         return column
-    numbers = read_kind(series, column, Place(source, column.name)).numbers
+    numbers, _ = on_grid(read_kind(series, column, Place(source, column.name)), column.step)
     values, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
     enough = max(_EDGE_ROWS, _EDGE_SHARE * int(counts.sum()))
     ordinal = len(values) <= _ORDINAL
@@ -332,25 +341,14 @@ def _clock_step(values: Values) -> float | None:
     return next((step for step in _CLOCK if on_grid(values, step)[1].all()), None)
 
 
-def _step(values: Values, place: Place) -> float | None:
-    """Spacing of the grid that a column lives on, or None if it is continuous.
-
-    Raises:
-        DataError: Whole numbers that repeat, too large for a grid.
-    """
+def _step(values: Values) -> float | None:
+    """Spacing of the grid that a column lives on, or None if it is continuous."""
     numbers = values.numbers
-    whole, largest = bool((numbers == np.floor(numbers)).all()), float(np.abs(numbers).max())
-    if whole and largest < CELL_LIMIT:
-        return 1.0
+    largest = float(np.abs(numbers).max())
+    if bool((numbers == np.floor(numbers)).all()):
+        return 1.0 if largest < CELL_LIMIT else None
     counts = np.unique(numbers, return_counts=True)[1]
-    repeated = 2 * int(counts[counts > 1].sum()) >= len(numbers)
-    if whole and repeated and largest < WHOLE_LIMIT and len(numbers) >= _REPEATED_ROWS:
-        raise place.error(
-            f"whole numbers up to {largest:.0f} that repeat; from 2**44 on they are too large for a discrete column",
-            None,
-            "Subtract an offset; or, if they are identifiers, leave the column out with --drop.",
-        )
-    if whole or not repeated:
+    if 2 * int(counts[counts > 1].sum()) < len(numbers):
         return None
     for k in _DECIMALS:
         step = 10.0**-k

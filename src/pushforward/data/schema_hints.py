@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ..configs.schema import ColumnSchema
-from .columns import Place, cleaned
+from .columns import WHOLE_LIMIT, Place, cleaned
 from .kinds import labels_of, read_kind, write_kind
 
 _FEW_CODES = 12
@@ -169,4 +169,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # Large whole numbers differ in their last digits.
+    return f"{value:.0f}" if value.is_integer() and abs(value) < WHOLE_LIMIT else f"{value:.6g}"

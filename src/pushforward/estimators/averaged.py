@@ -20,6 +20,7 @@ from .rows import in_blocks
 
 _ELEMENTS = 2**18  # rows times levels that are computed together
 _HALVINGS = 40
+_ROUNDINGS = 8.0  # in units of the machine epsilon, that may separate a value from the grid
 
 
 class AveragedQuantiles:
@@ -139,18 +140,28 @@ def on_grid(values: Tensor, column: ColumnSchema) -> Tensor:
         tensor([0.0000, 0.2000, 0.3000], dtype=torch.float64)
     """
     assert column.step is not None
-    nearest = Dequantise([column.step]).decode(values[..., None] + 0.5 * column.step)[..., 0]
-    return nearest.clamp(*ends(column))
+    return _nearest(values, column.step).clamp(*ends(column))
 
 
 def cells(values: Tensor, column: ColumnSchema) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the ends of the cells of a grid's values, and which values lie in the support; ``(n,)`` each."""
+    """Return the ends of the cells of a grid's values, and which values are of it and in the support; ``(n,)`` each.
+
+    A value of the grid may be stored in 32 bits.
+    """
     assert column.step is not None
     half, (low, high) = 0.5 * column.step, ends(column)
+    nearest = _nearest(values, column.step)
+    off = (values - nearest).abs() > _ROUNDINGS * torch.finfo(values.dtype).eps * values.abs()
+    off &= values != nearest.float().to(values)
+    values = torch.where(values.isfinite(), nearest, values)
     # Half a step of room, so that a decimal grid's rounding matters to no comparison.
     lower = torch.where(values < low + half, -torch.inf, values - half)
     upper = torch.where(values > high - half, torch.inf, values + half)
-    return lower, upper, ~((values < low - half) | (values > high + half))
+    return lower, upper, ~(off | (values < low - half) | (values > high + half))
+
+
+def _nearest(values: Tensor, step: float) -> Tensor:
+    return Dequantise([step]).decode(values[..., None] + 0.5 * step)[..., 0]
 
 
 def ends(column: ColumnSchema) -> tuple[float, float]:

@@ -205,7 +205,7 @@ class FlowConditional(RegressorMixin, FlowEstimator):  # type: ignore[misc]
         """Return the log-density of targets given their rows in nats, ``(n,)``, in the units of the target.
 
         It is that of the averaged flows, before their levels are calibrated. On a grid it is the probability of the
-        value, divided by the spacing; ``-inf`` beyond its ends.
+        value, divided by the spacing; ``-inf`` off the grid and beyond its ends.
         """
         context = self._rows(X)
         values = torch.from_numpy(np.array(column_or_1d(y), dtype=np.float64))

@@ -40,15 +40,24 @@ class ContextCode:
 
     @property
     def coded(self) -> tuple[ColumnSchema, ...]:
-        """The schemas of the columns of numbers."""
+        """The schemas of the columns of numbers, with a ``_`` behind a new name that another column has."""
         found: list[ColumnSchema] = []
+        taken = {column.name for column in self.columns}
+
+        def add(name: str) -> None:
+            while name in taken:
+                name = f"{name}_"
+            taken.add(name)
+            found.append(ColumnSchema(name=name))
+
         for column in self.columns:
             if column.labelled:
-                found += [ColumnSchema(name=f"{column.name}={label}") for label in column.labels]
+                for label in column.labels:
+                    add(f"{column.name}={label}")
             else:
                 found.append(replace(column, missing=False))
             if column.missing:
-                found.append(ColumnSchema(name=f"{column.name} is missing"))
+                add(f"{column.name} is missing")
         return tuple(found)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 from torch import Tensor
 
 from ..configs import ColumnSchema
-from ..data import to_matrix
+from ..data import infer_schema, to_matrix
+from ..data.columns import WHOLE_LIMIT
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,11 +34,12 @@ def fit_table(estimator: BaseEstimator, X: Any, fewest: int = FEWEST_ROWS) -> pl
         fewest: The fewest rows that will do.
 
     Raises:
-        ValueError: Another shape, too few rows; an array of other things than finite numbers.
+        ValueError: Another shape, too few rows; an array of other things than finite numbers; integers from 2**53 on.
     """
     frame = _frame_beyond_numbers(X)
     if frame is None:
-        return _named(estimator, validate_data(estimator, X, dtype=DTYPES, ensure_min_samples=fewest))
+        array = validate_data(estimator, X, dtype=DTYPES, ensure_min_samples=fewest)
+        return _named(estimator, array, X)
     validate_data(estimator, X, skip_check_array=True)
     if frame.height < fewest:
         raise ValueError(f"X must have at least {fewest} rows, got {frame.height}")
@@ -49,16 +51,21 @@ def fit_table_and_target(
 ) -> tuple[pl.DataFrame, NDArray[np.float64]]:
     """Return the same, and the number that belongs to each row, ``(rows,)``.
 
+    Decimals in 32 bits become the numbers that they mean, so that their grid is found.
+
     Raises:
         ValueError: As ``fit_table``; targets that are not as many finite numbers.
     """
     if _frame_beyond_numbers(X) is None:
-        array, y = validate_data(estimator, X, y, dtype=DTYPES, y_numeric=True, ensure_min_samples=fewest)
-        return _named(estimator, array), np.asarray(y, dtype=np.float64)
+        array, target = validate_data(
+            estimator, X, y, dtype=DTYPES, y_numeric=True, ensure_min_samples=fewest
+        )
+        return _named(estimator, array, X), _decimals(target)
+    validate_data(estimator, X, y, skip_check_array=True)  # refuses None
     table = fit_table(estimator, X, fewest)
-    target = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    target = check_array(y, dtype="numeric", ensure_2d=False, input_name="y")
     check_consistent_length(table, target)
-    return table, column_or_1d(target, warn=True)
+    return table, _decimals(column_or_1d(target, warn=True))
 
 
 def points(estimator: BaseEstimator, X: Any, columns: tuple[ColumnSchema, ...]) -> Tensor:
@@ -95,10 +102,40 @@ def column_names(estimator: Any) -> list[str]:
     return [f"x{i}" for i in range(estimator.n_features_in_)] if given is None else list(given)
 
 
-def _named(estimator: BaseEstimator, array: NDArray[np.floating[Any]]) -> pl.DataFrame:
+def _named(estimator: BaseEstimator, array: NDArray[np.floating[Any]], X: Any) -> pl.DataFrame:
+    """Return a checked array as a table, unless the numbers handed over were rounded in it."""
     import polars as pl
 
-    return pl.from_numpy(array, schema=column_names(estimator), orient="row")
+    names = column_names(estimator)
+    for j in np.flatnonzero((np.abs(array) >= WHOLE_LIMIT).any(axis=0)).tolist():
+        given = _frame(X).to_series(j).to_numpy() if _is_frame(X) else np.asarray(X)[:, j]
+        _refuse_rounded(given, f"X, column {names[j]!r}", "subtract an offset, or leave the column out")
+    return pl.from_numpy(array, schema=names, orient="row")
+
+
+def _decimals(y: NDArray[Any]) -> NDArray[np.float64]:
+    import polars as pl
+
+    _refuse_rounded(y, "y", "subtract an offset")
+    if y.dtype != np.float32:
+        return np.asarray(y, dtype=np.float64)
+    frame = pl.DataFrame({"y": y})
+    return to_matrix(frame, infer_schema(frame, mixed=False).columns)[:, 0]
+
+
+def _refuse_rounded(values: NDArray[Any], place: str, remedy: str) -> None:
+    """Refuse integers that would be rounded, silently, where they become floats."""
+    if values.dtype.kind not in "iu":
+        return
+    most = max(values.tolist(), key=abs)  # in Python, since the abs of the least int64 overflows
+    if abs(most) >= WHOLE_LIMIT:
+        raise ValueError(
+            f"{place}: the integer {most} reaches 2**53, where a 64-bit float loses whole numbers: {remedy}"
+        )
+
+
+def _is_frame(X: Any) -> bool:
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
 
 
 def _frame(X: Any) -> pl.DataFrame:
@@ -112,7 +149,7 @@ def _frame_beyond_numbers(X: Any) -> pl.DataFrame | None:
     """Return a frame that has other things than numbers in all places, or None: an array, or as good as one."""
     import polars as pl
 
-    if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
+    if not _is_frame(X):
         return None
     frame = _frame(X)
     frame = frame.with_columns(pl.selectors.float().fill_nan(None))

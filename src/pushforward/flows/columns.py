@@ -51,13 +51,18 @@ class DensityCode(nn.Module):
     def __init__(self, column: ColumnSchema) -> None:
         super().__init__()
         self.atoms = column.atoms
+        self._singles = [_single(atom, column.atoms) for atom in column.atoms]
         self.map = column_preprocess([column])
 
     def _code(self, x: Tensor) -> Tensor:
-        """Return which atom each value is, counted from 1; 0 where it is none."""
+        """Return which atom each value is, counted from 1; 0 where it is none.
+
+        The 32-bit float nearest to an atom is that atom, as in `data.to_matrix`: rows may come in 32 bits, or have
+        passed through them.
+        """
         code = torch.zeros_like(x)
-        for k, atom in enumerate(self.atoms, 1):
-            code = torch.where(x == atom, float(k), code)
+        for k, (atom, single) in enumerate(zip(self.atoms, self._singles, strict=True), 1):
+            code = torch.where((x == atom) | (x == single), float(k), code)
         return code
 
     def fit(self, x: Tensor) -> None:
@@ -214,6 +219,13 @@ class MixedPreprocess(DataMap):
         middle = z[..., VALUE] + 0.5 * z[..., WIDTH]
         columns = [self.value(j, middle[..., j], z[..., j, CODE]) for j in range(len(self.codes))]
         return torch.stack(columns, -1)
+
+
+def _single(atom: float, atoms: Sequence[float]) -> float:
+    """Return the 32-bit float nearest to an atom; the atom, where that is another one or none is near."""
+    single = torch.tensor(atom, dtype=torch.float32).item()
+    near = abs(single - atom) <= torch.finfo(torch.float32).eps * abs(atom)
+    return single if near and single not in atoms else atom
 
 
 def _code(column: ColumnSchema) -> ColumnCode:

@@ -194,9 +194,9 @@ def log_normal_between(lower: Tensor, upper: Tensor) -> Tensor:
     open_below, open_above = a == -torch.inf, b == torch.inf
     log_b = torch.special.log_ndtr(b.masked_fill(open_above, 0.0)).masked_fill(open_above, 0.0)
     log_a = torch.special.log_ndtr(a.masked_fill(open_below, -1.0))
-    # Ends that rounding has made equal leave a density of nothing, and not NaN.
+    # Ends that rounding has made equal leave a density of nothing, and not NaN; so do those whose logs overflow.
     share = torch.expm1((log_a - log_b).clamp(max=-torch.finfo(a.dtype).eps)).neg().log()
-    between: Tensor = log_b + share.masked_fill(open_below, 0.0)
+    between: Tensor = log_b + share.masked_fill(open_below | (log_b == -torch.inf), 0.0)
     return between
 
 

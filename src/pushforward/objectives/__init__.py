@@ -11,7 +11,7 @@ from .objective import (
 )
 from .pairing import PAIRINGS, pair
 from .paths import PATHS, Path
-from .smoothed import smoothed_likelihood_objective, with_noise
+from .smoothed import smoothed_likelihood_objective
 
 __all__ = [
     "MAXIMUM_LIKELIHOOD",
@@ -27,5 +27,4 @@ __all__ = [
     "reflow_objective",
     "reflow_pairs",
     "smoothed_likelihood_objective",
-    "with_noise",
 ]

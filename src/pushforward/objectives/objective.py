@@ -28,6 +28,9 @@ class Objective:
         validation: What chooses the best epoch.
         in_nats: Whether they are negative log-likelihoods, of which that of preprocessing can be subtracted.
         noisy: Whether the loss draws noise.
+        noise: Standard deviation of the normal noise that a training adds to points before the loss sees them, anew in
+            each step.
+        smoothed: Whether points of validation get that noise too, as where the density of points with noise is wanted.
         bounded: Whether the loss has a lower bound also where a value repeats, at which a density can grow.
     """
 
@@ -35,6 +38,8 @@ class Objective:
     validation: Loss
     in_nats: bool = True
     noisy: bool = False
+    noise: float = 0.0
+    smoothed: bool = False
     bounded: bool = False
 
 

@@ -1,35 +1,11 @@
-"""Noise on the points of a training, against spikes and learning by heart."""
+"""Maximum likelihood of points with noise: a density that is smooth by construction."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from ..flows import Flow
-from .objective import MAXIMUM_LIKELIHOOD, Loss, Objective
-
-
-def with_noise(objective: Objective, noise: float) -> Objective:
-    r"""Return an objective that is trained on points with normal noise, and validated as it was.
-
-    .. math:: L(z + \sigma \varepsilon), \qquad \varepsilon \sim N(0, I) \text{ drawn anew in every step}
-
-    Args:
-        objective: What is minimised.
-        noise: The standard deviation :math:`\sigma`, in preprocessed space.
-
-    References:
-        Rothfuss et al., Noise Regularization for Conditional Density Estimation, 2019, section 4.
-        https://arxiv.org/abs/1907.08982
-
-    Example:
-        >>> with_noise(MAXIMUM_LIKELIHOOD, 0.1).noisy
-        True
-    """
-    return replace(objective, loss=_on_noisy_points(objective.loss, noise), noisy=True)
+from .objective import MAXIMUM_LIKELIHOOD, Objective
 
 
 def smoothed_likelihood_objective(noise: float) -> Objective:
@@ -54,31 +30,13 @@ def smoothed_likelihood_objective(noise: float) -> Objective:
     References:
         Vincent, A Connection Between Score Matching and Denoising Autoencoders, 2011, section 4.1 (the Parzen density
         :math:`q_\sigma`). https://doi.org/10.1162/NECO_a_00142
+        Rothfuss et al., Noise Regularization for Conditional Density Estimation, 2019, section 4.
+        https://arxiv.org/abs/1907.08982
 
     Example:
-        >>> from pushforward.distributions import DiagonalNormal
-        >>> from pushforward.transforms import Permutation
-        >>> flow, z = Flow(Permutation([0]), DiagonalNormal((1,))), torch.zeros(100_000, 1)
-        >>> objective = smoothed_likelihood_objective(2.0)
-        >>> loss = objective.loss(flow, z, None, None, torch.Generator().manual_seed(0))
-        >>> round(loss.item(), 1)  # log(2 pi) / 2 + 2 ** 2 / 2
-        2.9
+        >>> smoothed_likelihood_objective(2.0).noise
+        2.0
     """
     if not 0 < noise < math.inf:
         raise ValueError(f"noise must be positive and finite, got {noise}")
-    loss = _on_noisy_points(MAXIMUM_LIKELIHOOD.loss, noise)
-    return Objective(loss, loss, noisy=True, bounded=True)
-
-
-def _on_noisy_points(loss: Loss, noise: float) -> Loss:
-    def noisy(
-        flow: Flow,
-        z: Tensor,
-        context: Tensor | None,
-        weights: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        drawn = torch.randn(z.shape, dtype=z.dtype, device=z.device, generator=generator)
-        return loss(flow, z + noise * drawn, context, weights, generator)
-
-    return noisy
+    return replace(MAXIMUM_LIKELIHOOD, noise=noise, smoothed=True, bounded=True)

@@ -26,11 +26,11 @@ _REFERENCES = 4_096
 def anomalies(fitted: FittedFlow, rows: Rows, *, seed: int) -> Chapter:
     """List the least likely rows with the values that fit the others of their row least."""
     ranked = np.argsort(rows.log_prob, kind="stable")
-    listed = ranked[np.isfinite(rows.log_prob[ranked])]
-    if not len(listed):
-        return left_out(_IDENT, _TITLE, "no row has a finite log-density")
+    known = ranked[rows.log_prob[ranked] < np.inf]  # a density of 0 is one, an overflow is none
+    if not len(known):
+        return left_out(_IDENT, _TITLE, "the log-density of no row is a number")
     slow = fitted.flow.transform.log_det_costs
-    listed = listed[: _SLOW_LISTED if slow else _LISTED]
+    listed = known[: _SLOW_LISTED if slow else _LISTED]
     with_reasons = len(fitted.table.columns) <= _MOST_COLUMNS
     reasons = _reasons(fitted, rows, listed, seed) if with_reasons else [""] * len(listed)
     parts = [PARTS[rows.part[k]] if rows.origin == "split" else "" for k in listed]
@@ -45,7 +45,7 @@ def anomalies(fitted: FittedFlow, rows: Rows, *, seed: int) -> Chapter:
         for k, part, reason in zip(listed, parts, reasons, strict=True)
     ]
     kept = [k for k in range(len(head)) if any(row[k] for row in cells)]
-    middle = float(np.median(rows.log_prob[np.isfinite(rows.log_prob)]))
+    middle = float(np.median(rows.log_prob[known]))
     table = Table(
         tuple(head[k] for k in kept),
         tuple(tuple(row[k] for k in kept) for row in cells),
@@ -59,7 +59,8 @@ def anomalies(fitted: FittedFlow, rows: Rows, *, seed: int) -> Chapter:
     )
     how = (
         "A value in the list is one that the flow would not expect beside the other values of its row. “Usual” is "
-        "the value that makes the row most likely, the others as they are, and the nats are by how much."
+        "the value that makes the row most likely, the others as they are, and the nats are by how much. A value is "
+        "“impossible” where the flow gives it no probability, here or in any likely row."
         if with_reasons
         else f"Reasons are left out: with {len(fitted.table.columns)} columns they take too long."
     )
@@ -89,5 +90,8 @@ def _sentence(fitted: FittedFlow, rows: Rows, found: Explanation, place: int, ro
         if gain < _LEAST_GAIN:
             break
         value, usual = value_text(column, rows.x[row, j]), value_text(column, float(found.likely[place, j]))
-        texts.append(f"{column.name} {value} (usual {usual}: {number(gain, '+.1f')})")
+        gained = "impossible" if gain == np.inf else number(gain, "+.1f")
+        texts.append(f"{column.name} {value} (usual {usual}: {gained})")
+    if not texts and found.score[place] == np.inf:
+        return "impossible together, though each value may be by itself"
     return "; ".join(texts) or "no single value; the row is rare as a whole"

@@ -68,7 +68,7 @@ class Compilation:
         self._config, self._note = config, note
         self._wanted = (
             config.compile != "never"
-            and objective is MAXIMUM_LIKELIHOOD
+            and objective.loss is MAXIMUM_LIKELIHOOD.loss
             and flow.transform.exact
             and not flow.transform.log_det_costs
             and len(vectors) == 1

@@ -108,6 +108,12 @@ class Batch:
         assert z is not None
         return Batch(z, context, weights, self.places[order], self.log_abs_det)
 
+    def with_noise(self, noise: float, seed: int) -> Batch:
+        """Return the rows with normal noise of a standard deviation."""
+        generator = torch.Generator(self.z.device).manual_seed(seed)
+        drawn = torch.randn(self.z.shape, dtype=self.z.dtype, device=self.z.device, generator=generator)
+        return replace(self, z=self.z + noise * drawn)
+
     def pieces(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Yield the rows in at most ``count`` pieces, each with its share of the weight."""
         rows = -(-len(self) // count)

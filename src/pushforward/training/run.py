@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..configs import TrainConfig
 from ..errors import ArtifactError, TrainingError
 from ..flows import Flow, MixedFlow, chunk_rows
-from ..objectives import MAXIMUM_LIKELIHOOD, Objective, with_noise
+from ..objectives import MAXIMUM_LIKELIHOOD, Objective
 from .average import Average
 from .blame import origin_in_words
 from .checkpoints import Snapshot
@@ -77,8 +77,6 @@ class Run:
             raise ValueError(
                 "TrainConfig: noise is for numbers, which a mixed density has among labels and gaps"
             )
-        if config.noise:
-            objective = with_noise(objective, config.noise)
         started = time.monotonic()
         self.flow, self.train_points, self.valid_points, self.config = (
             flow,
@@ -87,6 +85,7 @@ class Run:
             config,
         )
         self.objective, self._on_note = objective, on_note
+        self._noise = math.hypot(objective.noise, config.noise)
         fabric = Fabric(accelerator=accelerator, devices=1)
         self._generator = torch.Generator().manual_seed(config.seed)
         fit_preprocess(flow, train_points, self._generator)
@@ -167,7 +166,11 @@ class Run:
             self.schedule.steps += 1
             self.progress.batch += 1
             return
-        loss, norm = self._move(batch, rate)
+        # Of the step alone, so that a resumed run draws the same noise.
+        seed = (self.config.seed * 1_000_003 + self.schedule.steps * 4096) % 2**63
+        if self._noise:
+            batch = batch.with_noise(self._noise, seed)
+        loss, norm = self._move(batch, rate, seed)
         if bool(torch.isfinite(norm + loss)):
             self._loss_sum += loss
             self.progress.shift_sum += batch.log_abs_det
@@ -177,15 +180,13 @@ class Run:
         self.schedule.steps += 1
         self.progress.batch += 1
 
-    def _move(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+    def _move(self, batch: Batch, rate: float, seed: int) -> tuple[Tensor, Tensor]:
         """Move the weights if loss and gradient are finite; return the loss and the gradient's norm."""
         compiled = self.compilation.move(batch, rate, self.schedule) if self._pieces.count == 1 else None
         if compiled is not None:
             return compiled
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        # Of the step alone, so that a resumed run draws the same noise.
-        seed = self.config.seed * 1_000_003 + self.schedule.steps * 4096
         loss = self._pieces.gradient(batch, partial(self._stepper.zero_grad, set_to_none=False), seed)
         norm = nn.utils.clip_grad_norm_(self._flat.vectors, self.config.clip_norm)
         if bool(torch.isfinite(norm + loss)):
@@ -290,6 +291,8 @@ class Run:
                 share = float(len(part)) if part.weights is None else float(part.weights.sum())
                 if share == 0:
                     continue
+                if self.objective.smoothed:
+                    part = part.with_noise(self.objective.noise, start)
                 noise = torch.Generator(part.z.device).manual_seed(start)
                 loss = self.objective.validation(self.flow, part.z, part.context, part.weights, noise)
                 total += share * float(loss)
