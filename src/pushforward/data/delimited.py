@@ -271,7 +271,7 @@ def _types(text: pl.LazyFrame, width: int) -> tuple[int, list[pl.DataType]]:
 
 
 def _rounded_by_floats(value: pl.Expr) -> pl.Expr:
-    """Whether these are whole numbers, and a float would lose digits of one; those with a point may come from floats."""
+    """Whether these are whole numbers of which a float would lose digits; those with a point may come from floats."""
     digits = value.str.replace(r"\.0*$", "").cast(pl.Int128, strict=False)
     same = (digits == value.cast(pl.Float64, strict=False).cast(pl.Int128, strict=False)).fill_null(False)
     pointed = value.str.contains(".", literal=True).any()
