@@ -20,6 +20,7 @@ from pushforward.transforms import LULinear, Standardise
 
 def gaussian_flow(d: int, seed: int) -> tuple[Flow, Tensor, Tensor]:
     """A flow that is a Gaussian, its mean and its precision matrix."""
+    torch.manual_seed(seed)  # of its permutation
     flow = Flow(LULinear(d), DiagonalNormal((d,))).double()
     generator = torch.Generator().manual_seed(seed)
     for parameter in flow.parameters():
