@@ -16,7 +16,6 @@ from torch import Tensor
 from pushforward.artifact import FittedFlow, load
 from pushforward.cli.given import Given, draw
 from pushforward.flows import MixedFlow
-from pushforward.flows.mixed import Filled
 
 SETTINGS = '[model]\nname = "mixed"\nhidden = [4]\norders = 1\n[training]\nepochs = 1\n'
 
@@ -46,17 +45,25 @@ def test_candidates_are_made_for_some_rows_at_once_each_under_its_own_condition(
 ) -> None:
     parts: list[Tensor] = []
 
-    def fill(flow: MixedFlow, x: Tensor, known: Tensor, context: Tensor, **_: object) -> Filled:
+    def resampled(
+        flow: MixedFlow, x: Tensor, known: Tensor, context: Tensor, *_: object, before: int
+    ) -> tuple[Tensor, Tensor]:
+        assert before == sum(map(len, parts))
         parts.append(context)
-        return Filled(
-            torch.hstack([x[:, :1], context]), torch.full((len(x),), 60.0 - len(parts)), exact=False
-        )
+        return context[:, :, 0].double().expand(-1, 2), torch.full((len(x),), 60.0 - len(parts))
 
-    monkeypatch.setattr(MixedFlow, "fill", fill)
-    x, effective = drawn(load(model), 1200, {"a": "y"})
+    monkeypatch.setattr(MixedFlow, "_resampled", resampled)
+    fitted = load(model)
+    last = fitted.flow.base.networks[0].order.tolist().index(1)
+    code = {"a": 1.0, "b": 0.25}[fitted.table.names[last]]
+    x, effective = drawn(fitted, 1200, {fitted.table.names[last]: "y" if code == 1.0 else code})
     assert max(map(len, parts)) <= 512
-    assert x[:, 0].unique().tolist() == [1.0]
-    assert torch.equal(x[:, 1], torch.from_numpy(np.linspace(-1, 1, 1200)))
+    assert x[:, last].unique().tolist() == [code]
+    contexts = torch.linspace(-1, 1, 1200, dtype=torch.float64)[:, None]
+    assert fitted.flow.context_preprocess is not None
+    entered, _ = fitted.flow.context_preprocess(contexts, fitted.flow.like)
+    torch.testing.assert_close(torch.cat(parts), entered)
+    assert torch.equal(x[:, 1 - last].float(), torch.cat(parts)[:, 0, 0])
     assert effective == 60.0 - len(parts)  # of the worst part
 
 

@@ -63,6 +63,7 @@ class Alarms:
         """Say of each row which columns are unlikely given the others, and what would be likely there."""
         from ..data import to_frame
         from ..evaluate import explain
+        from ..evaluate.anomaly_reasons import IMPOSSIBLE_TOGETHER
 
         if not len(x):
             return []
@@ -77,7 +78,7 @@ class Alarms:
                 for j in places
             ]
             if not reasons and found.score[row] == float("inf"):
-                reasons = ["impossible together, though each value may be by itself"]
+                reasons = [IMPOSSIBLE_TOGETHER]
             told.append("; ".join(reasons))
         return told
 

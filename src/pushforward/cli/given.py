@@ -26,7 +26,6 @@ CANDIDATES = 64
 """From which a draw is chosen, where given columns do not come first."""
 
 _CHUNK_ROWS = 8192
-_FILLED_ROWS = 512  # at once, each with all its candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,31 +143,23 @@ def draw(
 
     from ..data import to_matrix
     from ..flows import MixedFlow
+    from ..flows.mixed import refuse_temperature
 
     context = None if given is None else torch.from_numpy(given.matrix)
     known = [column.name in fixed for column in fitted.table.columns]
-    # A mixed density refuses another temperature itself, whether values of columns are given or not.
-    if not isinstance(fitted.flow, MixedFlow) or not any(known) or temperature != 1.0:
+    if not isinstance(fitted.flow, MixedFlow) or not any(known):
         shape = (size,) if given is None else ()
         return fitted.flow.sample(shape, context, temperature=temperature, generator=generator), math.inf
+    refuse_temperature(temperature)
     row = torch.zeros(len(known), dtype=torch.float64)
     for j, column in enumerate(fitted.table.columns):
         if known[j]:
             frame = _frame_of({column.name: fixed[column.name]})
             row[j] = float(to_matrix(frame, [column], source="--set")[0, 0])
-    drawn, effective = [], math.inf
-    for start in range(0, size, _FILLED_ROWS):
-        rows = slice(start, min(start + _FILLED_ROWS, size))
-        filled = fitted.flow.fill(
-            row.expand(rows.stop - rows.start, -1),
-            torch.tensor(known),
-            None if context is None else context[rows],
-            candidates=CANDIDATES,
-            generator=generator,
-        )
-        drawn.append(filled.x)
-        effective = math.inf if filled.exact else min(effective, float(filled.effective.min()))
-    return torch.cat(drawn), effective
+    filled = fitted.flow.fill(
+        row.expand(size, -1), torch.tensor(known), context, candidates=CANDIDATES, generator=generator
+    )
+    return filled.x, math.inf if filled.exact else float(filled.effective.min())
 
 
 def _frame_of(values: Mapping[str, Value]) -> pl.DataFrame:

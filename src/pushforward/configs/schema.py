@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from ctypes import c_float
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
@@ -12,6 +13,7 @@ KINDS = ("number", "category", "boolean", "date", "datetime", "time", "duration"
 
 TEMPORAL = KINDS[3:]
 TRUTHS = ("false", "true")
+_EPSILON_SINGLE = 2.0**-23
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,20 @@ class ColumnSchema:
     def labels(self) -> tuple[str, ...]:
         """The labels of a category or boolean, in the order of their codes; none for a number."""
         return TRUTHS if self.kind == "boolean" else self.categories
+
+    @property
+    def single_atoms(self) -> tuple[float, ...]:
+        """The 32-bit float nearest to each atom, which is that atom; the atom, where that is another or none is near.
+
+        Example:
+            >>> ColumnSchema(name="a", atoms=(0.5, 0.1, 1e300)).single_atoms
+            (0.5, 0.10000000149011612, 1e+300)
+        """
+        nearest = [(atom, c_float(atom).value) for atom in self.atoms]
+        return tuple(
+            single if abs(single - atom) <= _EPSILON_SINGLE * abs(atom) and single not in self.atoms else atom
+            for atom, single in nearest
+        )
 
     @property
     def mixed(self) -> bool:

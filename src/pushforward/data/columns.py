@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ..configs.schema import ColumnSchema
 from ..errors import DataError
 from .texts import as_time, hidden_numbers
 
@@ -159,19 +159,17 @@ def on_grid(values: Values, step: float) -> tuple[NDArray[np.float64], NDArray[n
     return nearest, np.abs(numbers - nearest) <= tolerance
 
 
-def at_atoms(numbers: NDArray[np.float64], atoms: Sequence[float]) -> NDArray[np.float64]:
-    """The numbers, with an atom in the place of the 32-bit float nearest to it.
+def at_atoms(numbers: NDArray[np.float64], column: ColumnSchema) -> NDArray[np.float64]:
+    """The numbers, with an atom of the column in the place of the 32-bit float nearest to it.
 
     So a table stored in 32 bits and its text have the same atoms.
 
     Example:
-        >>> at_atoms(np.array([np.float32(0.1), 0.1, 0.2]), [0.1]).tolist()
+        >>> at_atoms(np.array([np.float32(0.1), 0.1, 0.2]), ColumnSchema(name="a", atoms=(0.1,))).tolist()
         [0.1, 0.1, 0.2]
     """
-    for atom in atoms:
-        with np.errstate(over="ignore"):
-            single = float(np.float32(atom))
-        if single not in atoms and abs(single - atom) <= _EPSILON_SINGLE * abs(atom):
+    for atom, single in zip(column.atoms, column.single_atoms, strict=True):
+        if single != atom:
             numbers = np.where(numbers == single, atom, numbers)
     return numbers
 

@@ -258,7 +258,9 @@ def _types(text: pl.LazyFrame, width: int) -> tuple[int, list[pl.DataType]]:
         if found[f"{i} integers"] == values:
             types.append(pl.String() if padded else pl.Int64())
         elif found[f"{i} numbers"] == values:
-            exact = (padded or found[f"{i} large"]) and _holds(text, _rounded_by_floats(value))
+            whole = value.str.contains(WHOLE).all()
+            rounded = whole if padded else whole & _rounded_by_floats(value)
+            exact = (padded or found[f"{i} large"]) and _holds(text, rounded)
             held = (
                 exact and not padded and _holds(text, value.cast(pl.Int128, strict=False).count() == values)
             )
@@ -271,12 +273,11 @@ def _types(text: pl.LazyFrame, width: int) -> tuple[int, list[pl.DataType]]:
 
 
 def _rounded_by_floats(value: pl.Expr) -> pl.Expr:
-    """Whether these are whole numbers of which a float would lose digits; those with a point may come from floats."""
+    """Whether whole numbers are not to be floats: digits would be lost, or no point tells that they were floats."""
     digits = value.str.replace(r"\.0*$", "").cast(pl.Int128, strict=False)
     same = (digits == value.cast(pl.Float64, strict=False).cast(pl.Int128, strict=False)).fill_null(False)
     pointed = value.str.contains(".", literal=True).any()
-    padded = value.str.contains(r"^0\d").any()
-    return value.str.contains(WHOLE).all() & (padded | ~pointed | ~same.all())
+    return ~pointed | ~same.all()
 
 
 def _holds(text: pl.LazyFrame, condition: pl.Expr) -> bool:

@@ -86,7 +86,7 @@ def _read_checked(
 ) -> NDArray[np.float64]:
     values = read_kind(series, column, place)
     if column.step is None:
-        numbers = at_atoms(values.numbers, column.atoms)
+        numbers = at_atoms(values.numbers, column)
     else:
         numbers = _snapped(values, column.step, place)
         if check_support:

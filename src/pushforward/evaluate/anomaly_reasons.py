@@ -17,6 +17,8 @@ from .quadrature import log_integral, log_sum
 _POOL = 4096  # samples whose quantiles are the candidates
 _ROUNDS, _FINER = 2, 24  # how often candidates are added around the best one, and how many
 _ELEMENTS = 2**22  # of points that are scored together
+IMPOSSIBLE_TOGETHER = "impossible together, though each value may be by itself"
+"""What is to be said of a row of density 0 in which no column has a gain."""
 _WITNESSES = 16  # likely rows that take over the values of a row of which no single change makes a density
 
 

@@ -51,7 +51,7 @@ class DensityCode(nn.Module):
     def __init__(self, column: ColumnSchema) -> None:
         super().__init__()
         self.atoms = column.atoms
-        self._singles = [_single(atom, column.atoms) for atom in column.atoms]
+        self._singles = column.single_atoms
         self.map = column_preprocess([column])
 
     def _code(self, x: Tensor) -> Tensor:
@@ -219,13 +219,6 @@ class MixedPreprocess(DataMap):
         middle = z[..., VALUE] + 0.5 * z[..., WIDTH]
         columns = [self.value(j, middle[..., j], z[..., j, CODE]) for j in range(len(self.codes))]
         return torch.stack(columns, -1)
-
-
-def _single(atom: float, atoms: Sequence[float]) -> float:
-    """Return the 32-bit float nearest to an atom; the atom, where that is another one or none is near."""
-    single = torch.tensor(atom, dtype=torch.float32).item()
-    near = abs(single - atom) <= torch.finfo(torch.float32).eps * abs(atom)
-    return single if near and single not in atoms else atom
 
 
 def _code(column: ColumnSchema) -> ColumnCode:

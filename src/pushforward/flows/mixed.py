@@ -20,6 +20,16 @@ from .factors import ColumnFactors, ColumnInputs
 from .flow import Flow
 from .layers import orders
 
+_DRAWN_AT_ONCE = 2**15  # rows that are drawn together, where each is one of many candidates
+
+
+def refuse_temperature(temperature: float) -> None:
+    """Refuse another temperature than 1."""
+    if temperature != 1.0:
+        raise ValueError(
+            f"temperature must be 1 for a mixed density, which has no location, got {temperature}"
+        )
+
 
 class ColumnDistribution(Distribution):
     r"""An autoregressive distribution of column factors, averaged over orders of the columns,
@@ -146,10 +156,7 @@ class MixedFlow(Flow):
         temperature: float,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor | None]:
-        if temperature != 1.0:
-            raise ValueError(
-                f"temperature must be 1 for a mixed density, which has no location, got {temperature}"
-            )
+        refuse_temperature(temperature)
         context = self._enter_context(context)
         batch = (*shape, *(() if context is None else self._context_batch(context)))
         rows = prod(batch)
@@ -202,19 +209,37 @@ class MixedFlow(Flow):
         )
         count = 1 if exact else candidates
         with torch.no_grad():
-            given = self._enter_context(context)
-            many = x.double().repeat_interleave(count, 0)
-            spread = None if given is None else given.repeat_interleave(count, 0)
-            z, weights = self._drawn(many, known, spread, generator)
-            logs = weights.reshape(len(x), count).double()
-            if not bool(torch.isfinite(logs.amax(-1)).all()):
-                row = int((~torch.isfinite(logs.amax(-1))).nonzero()[0])
-                raise ValueError(f"x: the known values of row {row + 1} cannot be, under this density")
-            share = torch.softmax(logs, -1)
-            chosen = torch.multinomial(share, 1, generator=generator)[:, 0]
-            rows = self.preprocess.decode(z.reshape(len(x) * count, -1, CHANNELS))
-            drawn = rows.reshape(len(x), count, -1)[torch.arange(len(x)), chosen]
-        return Filled(torch.where(known, x.double(), drawn), 1.0 / share.square().sum(-1), exact)
+            given, drawn, effective = self._enter_context(context), [], []
+            each = max(1, _DRAWN_AT_ONCE // count)
+            for start in range(0, max(len(x), 1), each):
+                rows = slice(start, start + each)
+                part = None if given is None else given[rows]
+                resampled = self._resampled(x[rows].double(), known, part, count, generator, before=start)
+                drawn.append(resampled[0])
+                effective.append(resampled[1])
+        return Filled(torch.where(known, x.double(), torch.cat(drawn)), torch.cat(effective), exact)
+
+    def _resampled(
+        self,
+        x: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        count: int,
+        generator: torch.Generator | None,
+        *,
+        before: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Return for each row one of some candidates, ``(n, D)``, and how many of these counted, ``(n,)``."""
+        spread = None if context is None else context.repeat_interleave(count, 0)
+        z, weights = self._drawn(x.repeat_interleave(count, 0), known, spread, generator)
+        logs = weights.reshape(len(x), count).double()
+        if not bool(torch.isfinite(logs.amax(-1)).all()):
+            row = before + int((~torch.isfinite(logs.amax(-1))).nonzero()[0])
+            raise ValueError(f"x: the known values of row {row + 1} cannot be, under this density")
+        share = torch.softmax(logs, -1)
+        chosen = torch.multinomial(share, 1, generator=generator)[:, 0]
+        rows = self.preprocess.decode(z.reshape(len(x) * count, -1, CHANNELS))
+        return rows.reshape(len(x), count, -1)[torch.arange(len(x)), chosen], 1.0 / share.square().sum(-1)
 
     def _drawn(
         self, x: Tensor, known: Tensor | None, context: Tensor | None, generator: torch.Generator | None

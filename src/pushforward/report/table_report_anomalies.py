@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..evaluate import Explanation, explain
+from ..evaluate.anomaly_reasons import IMPOSSIBLE_TOGETHER
 from .html import Section, Table, Text, number
 from .table_report_rows import PARTS, Rows
 from .table_report_text import Chapter, left_out, rows_text
@@ -93,5 +94,5 @@ def _sentence(fitted: FittedFlow, rows: Rows, found: Explanation, place: int, ro
         gained = "impossible" if gain == np.inf else number(gain, "+.1f")
         texts.append(f"{column.name} {value} (usual {usual}: {gained})")
     if not texts and found.score[place] == np.inf:
-        return "impossible together, though each value may be by itself"
+        return IMPOSSIBLE_TOGETHER
     return "; ".join(texts) or "no single value; the row is rare as a whole"
