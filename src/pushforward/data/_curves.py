@@ -148,7 +148,9 @@ def _log_pinwheel(x: Tensor, blades: int, mean: float, scales: tuple[float, floa
     def slope(psi: Tensor) -> Tensor:
         return torch.exp(capped * psi.cos()) * psi.sin() * capped * rate + 1.0
 
-    angle = torch.atan2(x[:, 1:], x[:, :1])
+    # So near the centre the squares in the gradient of the angle underflow; all blades together have none there.
+    turned = x.where(radius > 1e-150, x.detach())
+    angle = torch.atan2(turned[:, 1:], turned[:, :1])
     with torch.no_grad():
         # The slope is smallest at -peak, and changes its sign at most once on either side. Where it never does, near
         # and far are both -peak: the decreasing branch is empty, and the increasing one is the whole period.
